@@ -28,6 +28,10 @@ struct ctl_msg {
 
 void ctl_msg_fini(struct ctl_msg *m);
 
+/* A JSON string of at most max of n bytes that need not be UTF-8 (a command line, a name): control characters and what is not UTF-8 become
+ * '?'. NULL without memory. */
+json_t *ctl_json_text(const char *bytes, size_t n, size_t max);
+
 struct chan_out; /* a line on its way */
 
 struct chan {
@@ -59,7 +63,7 @@ int chan_fill(struct chan *c);
  * -EBADMSG: not one JSON object, or descriptors missing or left over. */
 int chan_next(struct chan *c, struct ctl_msg *ret);
 
-/* Bytes and descriptors that are held for unfinished messages. */
+/* Bytes that are held for unfinished messages; a descriptor counts as 64. */
 size_t chan_held(const struct chan *c);
 
 /* Queues a message; json is borrowed; the descriptors are duplicated, the caller keeps its own. "fds" is set by this function.

@@ -56,8 +56,9 @@ struct ctl_conn *ctl_req_conn(const struct ctl_req *req);
 size_t ctl_req_n_fds(const struct ctl_req *req);
 int ctl_req_take_fd(struct ctl_req *req, size_t i);
 
-/* Answers, exactly once; req is gone afterwards. json (an object, may be NULL for none) is taken over; "ok" and "id" are set here. The fds are duplicated, the caller
- * keeps its own. An answer that cannot be sent closes the connection. */
+/* Answers, exactly once; req is gone afterwards. json is an object (json_object() for none) and is taken over; "ok" and "id" are set
+ * here. NULL, what a failed json_pack gives, is answered as ENOMEM. The fds are duplicated, the caller keeps its own. An answer that
+ * cannot be sent closes the connection. */
 void ctl_answer(struct ctl_req *req, json_t *json);
 void ctl_answer_fds(struct ctl_req *req, json_t *json, const int *fds, size_t n_fds);
 
