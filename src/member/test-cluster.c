@@ -306,7 +306,9 @@ static void test_every_prefix_of_every_command_is_refused(void)
 		CHECK(cluster_cmd_decode(w.p, w.n, &back) == -EOPNOTSUPP);
 		wr_fini(&w);
 	}
-	CHECK(cluster_cmd_encode(&(struct cluster_cmd){ .type = (enum cluster_cmd_type)99 }, &(struct wr){ 0 }) == -EINVAL);
+	struct wr none = { 0 };
+	CHECK(cluster_cmd_encode(&(struct cluster_cmd){ .type = (enum cluster_cmd_type)99 }, &none) == -EINVAL);
+	wr_fini(&none);
 }
 
 static void test_an_unknown_command_is_only_counted(void)
