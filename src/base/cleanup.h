@@ -28,7 +28,7 @@ static inline int take_fd(int *fd)
 /* Moves the pointer out: the variable is NULL afterwards. */
 #define take_ptr(p)                \
 	({                         \
-		__auto_type *pp_ = &(p);    \
+		__auto_type pp_ = &(p);     \
 		__auto_type r_ = *pp_;      \
 		*pp_ = NULL;       \
 		r_;                \
