@@ -8,7 +8,7 @@
 
 #include "stub/sys.h"
 
-enum { MAP_PRIVATE_ = 2, PROT_RW_ = 3, SIG_SETMASK_ = 2, TIOCSCTTY_ = 0x540e, PRIO_PROCESS_ = 0 };
+enum { MAP_PRIVATE_ = 2, PROT_RW_ = 3, SIG_SETMASK_ = 2, TIOCSPGRP_ = 0x5410, PRIO_PROCESS_ = 0 };
 
 struct kernel_sigaction {
 	uint64_t handler, flags, restorer, mask;
@@ -132,7 +132,8 @@ static long body_steps(struct stub_body *b, struct failure *f)
 			return fail(f, STUB_AT_GROUP, rc);
 	}
 	if (b->ctty >= 0) {
-		rc = sys3(SYS_ioctl, b->ctty, TIOCSCTTY_, 0);
+		int32_t own = (int32_t)sys0(SYS_getpid);
+		rc = sys3(SYS_ioctl, b->ctty, TIOCSPGRP_, &own); /* SIGTTOU is blocked: allowed from the background */
 		if (rc < 0)
 			return fail(f, STUB_AT_TTY, rc);
 	}

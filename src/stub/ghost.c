@@ -10,7 +10,7 @@
 #include "stub/proto.h"
 #include "stub/sys.h"
 
-enum { SIG_SETMASK_ = 2, SIG_UNBLOCK_ = 1, SIGCHLD_ = 17, SIGCONT_ = 18, EINTR_ = 4, EAGAIN_ = 11, PR_SET_CHILD_SUBREAPER_ = 36 };
+enum { SIG_SETMASK_ = 2, SIG_UNBLOCK_ = 1, SIGCHLD_ = 17, TIOCSCTTY_ = 0x540e, SIGCONT_ = 18, EINTR_ = 4, EAGAIN_ = 11, PR_SET_CHILD_SUBREAPER_ = 36 };
 
 /* siginfo_t as the kernel writes it (include/uapi/asm-generic/siginfo.h), 128 bytes. */
 struct info {
@@ -97,6 +97,16 @@ static void stop_by(long sig)
 	signals_block(~0ull);
 }
 
+static long ctty_take(void)
+{
+	long fd = sys2(PANDO_NR, STUB_FD, 0);
+	if (fd < 0)
+		return fd;
+	long rc = sys3(SYS_ioctl, fd, TIOCSCTTY_, 0);
+	(void)sys1(SYS_close, fd);
+	return rc;
+}
+
 static long command_run(const struct stub_cmd *c)
 {
 	switch (c->op) {
@@ -124,6 +134,8 @@ static long command_run(const struct stub_cmd *c)
 		return sys2(SYS_kill, c->pid, c->arg);
 	case STUB_SUBREAPER:
 		return sys2(SYS_prctl, PR_SET_CHILD_SUBREAPER_, c->arg);
+	case STUB_CTTY:
+		return ctty_take();
 	default:
 		return -38; /* ENOSYS: a pandod of another build */
 	}

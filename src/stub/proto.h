@@ -42,6 +42,7 @@ enum stub_cmd_op {
 	STUB_BODY,       /* arg: size of the image; descriptor index 0 is the file with it (struct stub_body) */
 	STUB_KILL,       /* pid, arg: kill(pid, arg) as this process */
 	STUB_SUBREAPER,  /* arg: PR_SET_CHILD_SUBREAPER */
+	STUB_CTTY,       /* descriptor index 0 becomes the controlling terminal */
 };
 
 struct stub_cmd {
@@ -71,7 +72,7 @@ struct stub_body {
 	int32_t nice;
 	uint32_t personality;
 	int32_t pgid;             /* 0: leave; > 0: join this group, -1: lead a new one */
-	int32_t ctty;             /* descriptor number that becomes the controlling terminal, or -1 */
+	int32_t ctty;             /* descriptor number of the terminal whose foreground the own group takes, or -1 */
 	int32_t pdeath_signal;
 	uint64_t blocked, ignored; /* bit s-1 = signal s */
 	uint64_t cpus[16];        /* affinity; all 0: leave */
