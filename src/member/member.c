@@ -58,10 +58,12 @@ static void publish(struct member *m)
 
 /* ---- the own space ---- */
 
+/* Another space, or none (0): that it has ended is told otherwise than by on_freeze. */
 static void space_set(struct member *m, uint32_t incarnation)
 {
 	struct pulse_out out;
 	pulse_space(&m->pulse, lease_now_ms(), incarnation, &out);
+	out.froze = false;
 	out_do(m, &out);
 }
 
@@ -70,14 +72,11 @@ static void space_end(struct member *m, enum member_end why)
 {
 	if (m->space != SPACE_LIVE)
 		return;
-	struct pulse_out out;
 	m->space = SPACE_ENDED;
 	m->ended_incarnation = m->pulse.incarnation;
 	m->ended = true;
 	m->ended_why = why;
-	pulse_space(&m->pulse, lease_now_ms(), 0, &out);
-	out.froze = false; /* on_ended says it all */
-	out_do(m, &out);
+	space_set(m, 0);
 	later(m);
 }
 
@@ -147,14 +146,6 @@ static void up_propose(struct member *m)
 	m->up_busy = member_propose(m, &cmd, up_done, m) == 0;
 }
 
-static void left_maybe(struct member *m)
-{
-	void (*done)(void *ctx) = m->left;
-	m->left = NULL;
-	if (done)
-		done(m->left_ctx);
-}
-
 static void gone_done(void *ctx, int status, uint32_t value)
 {
 	struct member *m = ctx;
@@ -164,8 +155,8 @@ static void gone_done(void *ctx, int status, uint32_t value)
 		return;
 	/* Anything else than 0 says that the log is beyond this incarnation, or we are no member. */
 	m->space = SPACE_GONE;
-	if (!m->left)
-		removed_tell(m);
+	if (!m->left_until_ms)
+		m->left_until_ms = lease_now_ms() + MEMBER_LEAVE_MS;
 }
 
 static void gone_propose(struct member *m)
@@ -174,19 +165,31 @@ static void gone_propose(struct member *m)
 	m->gone_busy = member_propose(m, &cmd, gone_done, m) == 0;
 }
 
+/* Nobody needs us any more. */
+static void left_tell(struct member *m)
+{
+	void (*done)(void *ctx) = m->left;
+	m->left = NULL;
+	m->left_until_ms = 0;
+	if (done)
+		done(m->left_ctx);
+	else
+		removed_tell(m);
+}
+
 static void space_tick(struct member *m, uint64_t now)
 {
 	if (m->space == SPACE_WANTED && !m->up_busy && m->raft.leader && now >= m->space_retry_ms)
 		up_propose(m);
 	if (m->space == SPACE_LEAVING && !m->gone_busy && now >= m->space_retry_ms)
 		gone_propose(m);
-	if (!m->left)
+	if (!m->left_until_ms)
 		return;
 	bool needed = nodeset_has(&m->raft.group.voters, m->cfg.node) && nodeset_count(&m->raft.group.voters) > 1;
 	if (m->space == SPACE_GONE && needed && m->raft.leads)
 		engine_yield(m->engine); /* the next leader takes our vote from us */
 	if ((m->space == SPACE_GONE && !needed) || now >= m->left_until_ms)
-		left_maybe(m);
+		left_tell(m);
 }
 
 void member_reborn(struct member *m)
@@ -208,7 +211,7 @@ void member_leave(struct member *m, void (*done)(void *ctx), void *ctx)
 	m->space_retry_ms = 0;
 	m->left = done;
 	m->left_ctx = ctx;
-	m->left_until_ms = lease_now_ms() + 3000;
+	m->left_until_ms = lease_now_ms() + MEMBER_LEAVE_MS;
 	space_set(m, 0);
 	later(m);
 }
@@ -531,7 +534,7 @@ static void later_turn(uv_async_t *h)
 			m->cfg.on_ended(m->cfg.ctx, m->ended_why);
 	}
 	const struct cluster_member *me = cluster_member(&m->applied, m->cfg.node);
-	if (me && me->state == MEMBER_REMOVED && m->space != SPACE_ENDED && !m->closing)
+	if (me && me->state == MEMBER_REMOVED && m->space == SPACE_WANTED && !m->closing)
 		removed_tell(m);
 	if (!m->closing)
 		member_proposals_tick(m, lease_now_ms());
@@ -747,6 +750,7 @@ void member_close(struct member *m, void (*closed)(void *ctx), void *ctx)
 	links_handle(m->cfg.links, MSG_MEMBER_BEAT, NULL, NULL);
 	links_handle(m->cfg.links, MSG_MEMBER_ANSWER, NULL, NULL);
 	links_handle_call(m->cfg.links, MSG_MEMBER_PROPOSE, NULL, NULL);
+	links_on_join(m->cfg.links, NULL, NULL);
 	handles_close(m);
 	engine_close(m->engine, engine_closed, m);
 }

@@ -16,7 +16,8 @@ enum {
 	MEMBER_CALL_MS = 3000,        /* one try at a leader elsewhere */
 	MEMBER_RETRY_MS = 100,        /* between tries */
 	MEMBER_DEATHS_MAX = 2 * NODE_MAX,
-	MEMBER_DROP_MS = 2000,        /* a removed member may still be told */
+	MEMBER_LEAVE_MS = 3000,       /* for others to do without our vote */
+	MEMBER_DROP_MS = 4000,        /* a removed member may still be told: more than MEMBER_LEAVE_MS */
 };
 
 /* What the own space is at. */
@@ -71,7 +72,7 @@ struct member {
 
 	void (*left)(void *ctx);
 	void *left_ctx;
-	uint64_t left_until_ms;
+	uint64_t left_until_ms; /* 0: not waiting for our vote to be taken */
 
 	uv_timer_t tick, freeze;
 	uv_async_t later;

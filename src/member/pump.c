@@ -397,5 +397,10 @@ struct raft_uv_transport *pump_transport(struct pump *p)
 
 void pump_free(struct pump *p)
 {
+	if (!p)
+		return;
+	links_handle(p->links, MSG_MEMBER_STREAM_OPEN, NULL, NULL);
+	links_handle(p->links, MSG_MEMBER_STREAM_DATA, NULL, NULL);
+	links_handle(p->links, MSG_MEMBER_STREAM_CLOSE, NULL, NULL);
 	free(p);
 }

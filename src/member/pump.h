@@ -27,5 +27,5 @@ struct raft_uv_transport *pump_transport(struct pump *p);
 /* The link to a node is lost: its streams end. */
 void pump_down(struct pump *p, uint16_t node);
 
-/* After libraft has closed the transport, or never used it. NULL is fine. */
+/* After libraft has closed the transport, or never used it; the links are still there. NULL is fine. */
 void pump_free(struct pump *p);

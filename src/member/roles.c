@@ -15,7 +15,10 @@ enum roles_step roles_next(const struct cluster *c, const struct roles_group *g,
 			continue;
 		}
 		if (!wanted) {
-			drop = i;
+			if (!voter)
+				drop = i;
+			else if (n_voters > 1)
+				standby = i; /* as such it still learns that its vote is not needed any more */
 			continue;
 		}
 		if (voter && !cluster_is_live(m) && n_voters > 1)

@@ -63,12 +63,18 @@ static void test_the_last_voter_stays(void)
 	fresh(2, 1);
 	g_c.members[1].state = MEMBER_DEAD;
 	CHECK(next_is(ROLES_VOTER, 2));
+	g_c.members[1].state = MEMBER_REMOVED;
+	nodeset_del(&g_up, 2);
+	CHECK(next_is(ROLES_NONE, 0));
 }
 
 static void test_a_removed_member_leaves_the_group(void)
 {
 	fresh(3, 3);
 	g_c.members[2].state = MEMBER_REMOVED;
+	CHECK(next_is(ROLES_STANDBY, 2));
+	nodeset_del(&g_g.voters, 2);
+	nodeset_add(&g_g.standbys, 2);
 	CHECK(next_is(ROLES_DROP, 2));
 	g_c.members[3].state = MEMBER_DEAD; /* this weighs more */
 	CHECK(next_is(ROLES_STANDBY, 3));
