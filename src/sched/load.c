@@ -32,18 +32,17 @@ int load_decode(const void *p, size_t n, struct load_report *ret)
 	struct rd r;
 	rd_init(&r, p, n);
 	uint16_t version = rd_u16(&r);
-	struct load_report l = {
-		.cpus_milli = rd_u32(&r),
-		.speed_milli = rd_u32(&r),
-		.running_milli = rd_u32(&r),
-		.usage_milli = rd_u32(&r),
-		.mem_total = rd_u64(&r),
-		.mem_free = rd_u64(&r),
-		.tasks = rd_u32(&r),
-		.psi_cpu = rd_u16(&r),
-		.psi_mem = rd_u16(&r),
-		.age_ms = rd_u32(&r),
-	};
+	struct load_report l;
+	l.cpus_milli = rd_u32(&r); /* one by one: within one initialiser the order is the compiler's */
+	l.speed_milli = rd_u32(&r);
+	l.running_milli = rd_u32(&r);
+	l.usage_milli = rd_u32(&r);
+	l.mem_total = rd_u64(&r);
+	l.mem_free = rd_u64(&r);
+	l.tasks = rd_u32(&r);
+	l.psi_cpu = rd_u16(&r);
+	l.psi_mem = rd_u16(&r);
+	l.age_ms = rd_u32(&r);
 	if (version > LOAD_VERSION)
 		(void)rd_raw(&r, r.n);
 	if (version < 1 || !l.cpus_milli || l.cpus_milli > CPUS_MILLI_MAX || !l.speed_milli ||
