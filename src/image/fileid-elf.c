@@ -351,3 +351,21 @@ void elf_info_fini(struct elf_info *i)
 	free(i->runpath);
 	*i = (struct elf_info){ 0 };
 }
+
+int elf_script_interp(const char *head, size_t n, char ret[static ELF_SCRIPT_HEAD])
+{
+	if (n < 2 || head[0] != '#' || head[1] != '!')
+		return 1;
+	const char *end = memchr(head, '\n', n);
+	size_t len = end ? (size_t)(end - head) : n, at = 2;
+	while (at < len && (head[at] == ' ' || head[at] == '\t'))
+		at++;
+	size_t from = at;
+	while (at < len && head[at] != ' ' && head[at] != '\t' && head[at])
+		at++;
+	if (at == from || (at == len && !end && n == ELF_SCRIPT_HEAD))
+		return -ENOEXEC; /* no name, or one that is cut off */
+	memcpy(ret, head + from, at - from);
+	ret[at - from] = 0;
+	return 0;
+}

@@ -11,6 +11,7 @@ enum {
 	ELF_PHDRS_MAX = 128,
 	ELF_BUILD_ID_MAX = 32,
 	LDCACHE_SIZE_MAX = 16 << 20,
+	ELF_SCRIPT_HEAD = 256, /* bytes of a file that the kernel looks at to tell what it is */
 };
 
 /* Where the bytes come from: a descriptor of a regular file, or memory (fd -1). Borrowed. */
@@ -37,6 +38,10 @@ struct elf_info {
 enum { ELF_E_OTHER = 1 };
 int elf_parse(const struct elf_src *src, struct elf_info *ret) __attribute__((warn_unused_result));
 void elf_info_fini(struct elf_info *i);
+
+/* The interpreter in the "#!" line of a file that begins with these n bytes, as the kernel reads it
+ * (fs/binfmt_script.c). 0; ELF_E_OTHER when it is no script; -ENOEXEC when it names none, or the name is cut off. */
+int elf_script_interp(const char *head, size_t n, char ret[static ELF_SCRIPT_HEAD]) __attribute__((warn_unused_result));
 
 /* The order in which this CPU's variants of libraries are preferred ("x86-64-v3", "x86-64-v2"); ended by NULL. */
 const char *const *elf_hwcaps(void);

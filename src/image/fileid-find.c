@@ -23,7 +23,7 @@
 #include "base/cleanup.h"
 #include "image/fileid-int.h"
 
-enum { SCRIPT_HEAD = 256, SCRIPT_DEPTH = 5, DIRS_MAX = 1024, PRELOAD_FILE_MAX = 16384, WATCHES_MAX = 2048 };
+enum { SCRIPT_DEPTH = 5, DIRS_MAX = 1024, PRELOAD_FILE_MAX = 16384, WATCHES_MAX = 2048 };
 
 static const char *const default_dirs64[] = {
 #if defined(__aarch64__)
@@ -136,30 +136,6 @@ static int path_full(struct find *f, const char *path, char *ret, size_t size)
 
 /* --- the program --- */
 
-/* The directory that a descriptor lies in, as a path from the process's root: where $ORIGIN of a program is. */
-static int origin_of(int root_fd, int fd, char *ret, size_t size)
-{
-	char link[32], root[FILEID_PATH_MAX];
-	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", root_fd);
-	ssize_t n = readlink(link, root, sizeof root - 1);
-	if (n < 0)
-		return -errno;
-	root[n] = 0;
-	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-	n = readlink(link, ret, size - 1);
-	if (n < 0)
-		return -errno;
-	ret[n] = 0;
-	size_t r = strlen(root);
-	if (strcmp(root, "/") != 0 && strncmp(ret, root, r) == 0 && ret[r] == '/')
-		memmove(ret, ret + r, strlen(ret + r) + 1);
-	char *slash = strrchr(ret, '/');
-	if (!slash)
-		return -ENOENT;
-	slash[slash == ret] = 0;
-	return 0;
-}
-
 static uint64_t caps_of(int path_fd)
 {
 	char path[32], caps[64];
@@ -195,26 +171,6 @@ static int program_open(struct find *f, const char *path, enum fileid_role role,
 	return 0;
 }
 
-/* The interpreter in a "#!" line, as the kernel reads it (fs/binfmt_script.c). 0, or 1 when it is no script, or
- * -ENOEXEC. */
-static int script_interp(const char *head, size_t n, char ret[static SCRIPT_HEAD])
-{
-	if (n < 2 || head[0] != '#' || head[1] != '!')
-		return 1;
-	const char *end = memchr(head, '\n', n);
-	size_t len = end ? (size_t)(end - head) : n, at = 2;
-	while (at < len && (head[at] == ' ' || head[at] == '\t'))
-		at++;
-	size_t from = at;
-	while (at < len && head[at] != ' ' && head[at] != '\t' && head[at])
-		at++;
-	if (at == from || (at == len && !end && n == SCRIPT_HEAD))
-		return -ENOEXEC; /* no name, or one that is cut off */
-	memcpy(ret, head + from, at - from);
-	ret[at - from] = 0;
-	return 0;
-}
-
 /* Whether ld.so would run in secure mode: ids that change at this exec, or that differ already. */
 static bool secure_by(const struct fileid_req *q, const struct fileid_file *file)
 {
@@ -233,14 +189,14 @@ static int program_follow(struct find *f, struct elf_info *ret_elf, int *ret_at)
 	for (int depth = 0; depth <= SCRIPT_DEPTH; depth++) {
 		_cleanup_(close_p) int at = -1;
 		_cleanup_(close_p) int fd = -1;
-		char head[SCRIPT_HEAD], interp[SCRIPT_HEAD];
+		char head[ELF_SCRIPT_HEAD], interp[ELF_SCRIPT_HEAD];
 		int rc = program_open(f, path, depth ? FILEID_SCRIPT_INTERP : FILEID_PROGRAM, &at, &fd);
 		if (rc < 0)
 			return rc;
 		ssize_t n = pread(fd, head, sizeof head, 0);
 		if (n < 0)
 			return err_set(f->e, -errno, "%s: %m", path);
-		rc = script_interp(head, (size_t)n, interp);
+		rc = elf_script_interp(head, (size_t)n, interp);
 		if (rc < 0)
 			return err_set(f->e, rc, "%s: its #! line names no interpreter", path);
 		if (rc == 0) {
@@ -782,7 +738,7 @@ static int find_run(struct find *f)
 	const struct fileid_file *binary = &f->out->files[f->out->n - 1];
 	f->out->secure = f->out->secure_given >= 0 ? f->out->secure_given : secure_by(f->req, binary);
 	f->kind = ldcache_kind(elf.is64, elf.machine);
-	rc = origin_of(f->req->root_fd, at, origin, sizeof origin);
+	rc = fileid_origin_of(f->req->root_fd, at, origin, sizeof origin);
 	if (rc < 0)
 		dirname_of(binary->path, origin, sizeof origin);
 	rc = object_add(f, f->out->n - 1, &elf, origin, NULL);

@@ -16,6 +16,9 @@ bool fileid_stat_same(const struct fileid_stat *a, const struct fileid_stat *b);
 /* Reopens an O_PATH descriptor of a regular file for reading. */
 int fileid_reopen(int path_fd);
 
+/* The directory that a descriptor lies in, as a path from the process's root: what $ORIGIN of a program is. -errno. */
+int fileid_origin_of(int root_fd, int fd, char *ret, size_t size);
+
 /* Whether it changed so lately that a further change could leave no trace in its times. */
 bool fileid_stat_fresh(const struct fileid_stat *st, int64_t now_ns);
 int64_t fileid_now_ns(void);

@@ -80,6 +80,29 @@ int fileid_reopen(int path_fd)
 	return fd < 0 ? -errno : fd;
 }
 
+int fileid_origin_of(int root_fd, int fd, char *ret, size_t size)
+{
+	char link[32], root[FILEID_PATH_MAX];
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", root_fd);
+	ssize_t n = readlink(link, root, sizeof root - 1);
+	if (n < 0)
+		return -errno;
+	root[n] = 0;
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	n = readlink(link, ret, size - 1);
+	if (n < 0)
+		return -errno;
+	ret[n] = 0;
+	size_t r = strlen(root);
+	if (strcmp(root, "/") != 0 && strncmp(ret, root, r) == 0 && ret[r] == '/')
+		memmove(ret, ret + r, strlen(ret + r) + 1);
+	char *slash = strrchr(ret, '/');
+	if (!slash)
+		return -ENOENT;
+	slash[slash == ret] = 0;
+	return 0;
+}
+
 int64_t fileid_now_ns(void)
 {
 	struct timespec ts;

@@ -191,6 +191,32 @@ static void test_every_prefix_and_mutation_of_a_program_is_survived(void)
 			elf_info_fini(&i);
 }
 
+static int script(const char *text, size_t n, char ret[static ELF_SCRIPT_HEAD])
+{
+	_cleanup_(free_p) char *copy = malloc(n ? n : 1);
+	CHECK(copy);
+	memcpy(copy, text, n);
+	return elf_script_interp(copy, n, ret);
+}
+
+static void test_interpreters_of_scripts_are_read_as_the_kernel_does(void)
+{
+	char i[ELF_SCRIPT_HEAD];
+	CHECK(script("#!/bin/sh\n", 10, i) == 0 && strcmp(i, "/bin/sh") == 0);
+	CHECK(script("#! \t/bin/sh -e x\n", 17, i) == 0 && strcmp(i, "/bin/sh") == 0);
+	CHECK(script("#!/bin/sh", 9, i) == 0 && strcmp(i, "/bin/sh") == 0);
+	CHECK(script("#!sh\n", 5, i) == 0 && strcmp(i, "sh") == 0);
+	CHECK(script("#!", 2, i) == -ENOEXEC && script("#!  \n/bin/sh", 12, i) == -ENOEXEC);
+	CHECK(script("", 0, i) == ELF_E_OTHER && script("#", 1, i) == ELF_E_OTHER &&
+	      script("x#!/bin/sh", 10, i) == ELF_E_OTHER);
+	char cut[ELF_SCRIPT_HEAD];
+	memset(cut, 'x', sizeof cut);
+	memcpy(cut, "#!/", 3);
+	CHECK(script(cut, sizeof cut, i) == -ENOEXEC);
+	cut[sizeof cut - 1] = ' '; /* the argument is cut off, not the name */
+	CHECK(script(cut, sizeof cut, i) == 0 && strlen(i) == sizeof cut - 3);
+}
+
 /* --- ld.so.cache --- */
 
 static const char *const no_caps[] = { NULL };
@@ -324,6 +350,7 @@ int main(void)
 	TEST(test_every_field_of_a_tiny_program_is_read);
 	TEST(test_broken_fields_are_refused);
 	TEST(test_every_prefix_and_mutation_of_a_program_is_survived);
+	TEST(test_interpreters_of_scripts_are_read_as_the_kernel_does);
 	TEST(test_the_cache_gives_the_best_variant_for_the_cpu);
 	TEST(test_every_prefix_and_mutation_of_a_cache_is_survived);
 	TEST(test_the_cache_of_this_machine_is_understood);
