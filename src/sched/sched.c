@@ -142,7 +142,9 @@ void sched_ended(struct sched *s, uint32_t pid, uint64_t now_ms)
 	HASH_DEL(s->live, b);
 	b->live = 0;
 	b->ended_ms = now_ms > b->placed_ms ? now_ms : b->placed_ms;
-	if (s->member[b->node].reported && b->weight > 0)
+	const struct member *m = &s->member[b->node];
+	int heard = m->reported && m->sampled_ms + SCHED_STALE_MS > now_ms; /* else nothing would ever settle it */
+	if (heard && b->weight > 0)
 		booking_list(s, b);
 	else
 		booking_drop(s, b);

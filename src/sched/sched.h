@@ -21,7 +21,7 @@
 enum {
 	SCHED_NODE_MAX = 128,     /* ids are 1..128 */
 	SCHED_STALE_MS = 5000,    /* a report older than this says nothing */
-	SCHED_BOOKED_MAX = 65536, /* programs counted at once; more are not counted until they show in reports */
+	SCHED_BOOKED_MAX = 16384, /* programs counted at once; more are not counted until they show in reports */
 };
 
 struct sched;
