@@ -270,7 +270,8 @@ static int run_loss(struct args *a, struct err *e)
 }
 
 static const struct command commands[] = {
-	{ "up", run_up, 1, 1, "N [--cpu X] [--mem SIZE] [--lan bridge|user] [--root I=DIR]... [--service CMD] [--wait S] [--quiet]",
+	{ "up", run_up, 1, 1,
+	  "N [--cpu X] [--mem SIZE] [--lan bridge|user] [--root I=DIR]... [--service CMD] [--wait S] [--quiet]",
 	  "start N nodes on this machine" },
 	{ "down", run_down, 0, 0, "[--all]", "end it; nothing is left, not even of a start that was interrupted" },
 	{ "list", run_list, 0, 0, "[--format=json]", "all trial clusters of this machine" },
@@ -282,7 +283,8 @@ static const struct command commands[] = {
 	{ "part", run_part, 1, WORDS_MAX, "\"I J\" \"K\"...", "split the network; nodes not named are one more side" },
 	{ "heal", run_heal, 0, 2, "[I [J]]", "no cuts any more (of node I)" },
 	{ "slow", run_slow, 2, 2, "I MBIT", "limit the link of node I, each way; 0: no limit" },
-	{ "delay", run_delay, 2, 3, "I [J] MS [--jitter MS] [--one-way]", "delay frames between I and J (all); each way; needs --lan user" },
+	{ "delay", run_delay, 2, 3, "I [J] MS [--jitter MS] [--one-way]",
+	  "delay frames between I and J (all); each way; needs --lan user" },
 	{ "loss", run_loss, 2, 3, "I [J] PERCENT [--one-way]", "lose frames between I and J (all); needs --lan user" },
 	{ "cpu", run_cpu, 2, 2, "I X", "limit node I to X CPUs; 0: no limit" },
 	{ "mem", run_mem, 2, 2, "I SIZE", "limit the memory of node I; none: no limit" },
@@ -294,22 +296,37 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 static int help(FILE *f)
 {
 	(void)fprintf(f, "usage: pando dev COMMAND [--name NAME] ...\n"
-			 "Trial clusters: nodes on this machine, made of namespaces. NAME is $PANDO_DEV_NAME or \"dev\" if not given.\n\n");
+			 "Trial clusters: nodes on this machine, made of namespaces. NAME is $PANDO_DEV_NAME or "
+			 "\"dev\" if not given.\n\n");
 	for (size_t k = 0; k < N_COMMANDS; k++)
 		(void)fprintf(f, "  %s %s\n        %s\n", commands[k].name, commands[k].usage, commands[k].summary);
 	return 0;
 }
 
-enum option_id { OPT_NAME = 256, OPT_CPU, OPT_MEM, OPT_LAN, OPT_ROOT, OPT_SERVICE, OPT_WAIT, OPT_QUIET, OPT_FORMAT, OPT_ONE_WAY, OPT_JITTER, OPT_ALL, OPT_HELP };
+enum option_id {
+	OPT_NAME = 256,
+	OPT_CPU,
+	OPT_MEM,
+	OPT_LAN,
+	OPT_ROOT,
+	OPT_SERVICE,
+	OPT_WAIT,
+	OPT_QUIET,
+	OPT_FORMAT,
+	OPT_ONE_WAY,
+	OPT_JITTER,
+	OPT_ALL,
+	OPT_HELP
+};
 
 static const struct option options[] = {
-	{ "name", required_argument, NULL, OPT_NAME },       { "cpu", required_argument, NULL, OPT_CPU },
-	{ "mem", required_argument, NULL, OPT_MEM },         { "lan", required_argument, NULL, OPT_LAN },
-	{ "root", required_argument, NULL, OPT_ROOT },       { "service", required_argument, NULL, OPT_SERVICE },
-	{ "wait", required_argument, NULL, OPT_WAIT },       { "quiet", no_argument, NULL, OPT_QUIET },
-	{ "format", required_argument, NULL, OPT_FORMAT },   { "one-way", no_argument, NULL, OPT_ONE_WAY },
-	{ "jitter", required_argument, NULL, OPT_JITTER },   { "all", no_argument, NULL, OPT_ALL },
-	{ "help", no_argument, NULL, OPT_HELP },             { NULL, 0, NULL, 0 },
+	{ "name", required_argument, NULL, OPT_NAME },     { "cpu", required_argument, NULL, OPT_CPU },
+	{ "mem", required_argument, NULL, OPT_MEM },       { "lan", required_argument, NULL, OPT_LAN },
+	{ "root", required_argument, NULL, OPT_ROOT },     { "service", required_argument, NULL, OPT_SERVICE },
+	{ "wait", required_argument, NULL, OPT_WAIT },     { "quiet", no_argument, NULL, OPT_QUIET },
+	{ "format", required_argument, NULL, OPT_FORMAT }, { "one-way", no_argument, NULL, OPT_ONE_WAY },
+	{ "jitter", required_argument, NULL, OPT_JITTER }, { "all", no_argument, NULL, OPT_ALL },
+	{ "help", no_argument, NULL, OPT_HELP },           { NULL, 0, NULL, 0 },
 };
 
 /* Which command takes which option (besides --name and --help). */
@@ -365,7 +382,9 @@ static int option(struct args *a, int id, const char *value, struct err *e)
 		return size_number(value, &a->up.mem, e);
 	case OPT_LAN:
 		a->up.lan = strcmp(value, "user") == 0 ? DEV_LAN_USER : DEV_LAN_BRIDGE;
-		return a->up.lan == DEV_LAN_USER || strcmp(value, "bridge") == 0 ? 0 : usage_error("--lan is bridge or user", e);
+		return a->up.lan == DEV_LAN_USER || strcmp(value, "bridge") == 0
+			   ? 0
+			   : usage_error("--lan is bridge or user", e);
 	case OPT_ROOT:
 		return root_option(a, value, e);
 	case OPT_SERVICE:
@@ -396,7 +415,8 @@ static int option(struct args *a, int id, const char *value, struct err *e)
 
 enum { HELP_WANTED = 3 };
 
-/* Options may stand anywhere but in the command of exec: that begins after "--", or at the second word. 0, EXIT_USAGE or HELP_WANTED. */
+/* Options may stand anywhere but in the command of exec: that begins after "--", or at the second word. 0, EXIT_USAGE
+ * or HELP_WANTED. */
 static int parse(const struct command *cmd, int argc, char **argv, struct args *a, struct err *e)
 {
 	int is_exec = cmd->run == run_exec;
@@ -409,7 +429,8 @@ static int parse(const struct command *cmd, int argc, char **argv, struct args *
 			return HELP_WANTED;
 		if (id >= 0) {
 			if (id == '?' || !option_fits(cmd->name, id))
-				return err_set(e, EXIT_USAGE, "%s does not take %s, or not like this", cmd->name, argv[before]);
+				return err_set(e, EXIT_USAGE, "%s does not take %s, or not like this", cmd->name,
+					       argv[before]);
 			int rc = option(a, id, optarg, e);
 			if (rc != 0)
 				return rc;

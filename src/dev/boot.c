@@ -19,7 +19,8 @@ static int pando_in(const struct dev_boot *b, unsigned i, char *const argv[], ch
 {
 	char said[1024];
 	int status, left = proc_left(b->until_ms);
-	int rc = enter_capture(b->c, b->cg, i, argv, left < COMMAND_MS ? left : COMMAND_MS, out, OUT_MAX, said, sizeof said, &status, e);
+	int rc = enter_capture(b->c, b->cg, i, argv, left < COMMAND_MS ? left : COMMAND_MS, out, OUT_MAX, said,
+			       sizeof said, &status, e);
 	if (rc < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
 		return rc;
 	said[strcspn(said, "\n")] = 0;
@@ -31,14 +32,15 @@ int dev_boot_is_up(const char *text, unsigned n)
 	json_t *j = json_loads(text, 0, NULL);
 	const char *state = NULL;
 	json_int_t up = 0;
-	int rc = j && json_unpack(j, "{s:s, s:I}", "state", &state, "up", &up) == 0 && strcmp(state, "up") == 0 && up >= (json_int_t)n;
+	int rc = j && json_unpack(j, "{s:s, s:I}", "state", &state, "up", &up) == 0 && strcmp(state, "up") == 0 &&
+		 up >= (json_int_t)n;
 	json_decref(j);
 	return rc;
 }
 
 /* Tries a command until it works: a daemon that has just been started needs a moment. */
-static int pando_until(const struct dev_boot *b, unsigned i, char *const argv[], char out[static OUT_MAX], int (*good)(const char *out, unsigned n),
-		       unsigned n, struct err *e)
+static int pando_until(const struct dev_boot *b, unsigned i, char *const argv[], char out[static OUT_MAX],
+		       int (*good)(const char *out, unsigned n), unsigned n, struct err *e)
 {
 	for (unsigned step = 0;; proc_nap(&step)) {
 		int rc = pando_in(b, i, argv, out, e);
@@ -61,7 +63,9 @@ static int admit(const struct dev_boot *b, unsigned i, char out[static OUT_MAX],
 	cluster_addr(b->c, i, ip);
 	(void)snprintf(addr, sizeof addr, "%s:%d", ip, PORT);
 	if (i == 1) {
-		char *init[] = { exe, (char[]){ "init" }, (char[]){ "--name" }, name, (char[]){ "--addr" }, addr, NULL };
+		char *init[] = {
+			exe, (char[]){ "init" }, (char[]){ "--name" }, name, (char[]){ "--addr" }, addr, NULL
+		};
 		return pando_in(b, 1, init, out, e);
 	}
 	char *ask[] = { exe, (char[]){ "token" }, NULL };

@@ -38,7 +38,9 @@ int bridge_setup(const struct cluster *c, struct err *e)
 	if (rc < 0)
 		return rc;
 	rc = nl_bridge_add(fd, "br0");
-	return rc == 0 ? 0 : err_set(e, rc, "make a bridge: %s%s", strerror(-rc), rc == -EOPNOTSUPP ? " (try --lan user)" : "");
+	return rc == 0
+		   ? 0
+		   : err_set(e, rc, "make a bridge: %s%s", strerror(-rc), rc == -EOPNOTSUPP ? " (try --lan user)" : "");
 }
 
 /* The port's bridge: br0, or that of its side where cuts are made by bridges (there are others then). */
@@ -68,7 +70,8 @@ int bridge_plug(const struct cluster *c, unsigned i, int netns_fd, struct err *e
 	if (rc == 0)
 		rc = nl_up(fd, port, 1);
 	if (rc < 0)
-		return err_set(e, rc, "connect node %u: %s%s", i, strerror(-rc), rc == -EOPNOTSUPP ? " (no veth: try --lan user)" : "");
+		return err_set(e, rc, "connect node %u: %s%s", i, strerror(-rc),
+			       rc == -EOPNOTSUPP ? " (no veth: try --lan user)" : "");
 	return 0;
 }
 
@@ -92,7 +95,9 @@ char *switch_nft_text(const struct cluster *c)
 	if (!f)
 		return NULL;
 	/* One transaction: declared, so that deleting it cannot fail, deleted, and made anew. */
-	(void)fputs("table bridge pando\ndelete table bridge pando\ntable bridge pando {\n\tset cut {\n\t\ttype ifname . ifname\n", f);
+	(void)fputs("table bridge pando\ndelete table bridge pando\ntable bridge pando {\n\tset cut {\n\t\ttype ifname "
+		    ". ifname\n",
+		    f);
 	int any = 0;
 	for (unsigned a = 1; a <= c->n; a++)
 		for (unsigned b = 1; b <= c->n; b++)
@@ -133,8 +138,9 @@ static int cut_by_bridges(const struct cluster *c, int nl_fd, const struct err *
 	unsigned class[DEV_NODES_MAX + 1];
 	int n = switch_classes(c, class);
 	if (n < 0)
-		return err_set(e, n, "this cut needs nft for bridges, which cannot be used here (%.100s); --lan user can do it",
-			       nft_error->text);
+		return err_set(
+		    e, n, "this cut needs nft for bridges, which cannot be used here (%.100s); --lan user can do it",
+		    nft_error->text);
 	for (unsigned i = 1; i <= c->n; i++) {
 		char port[16], bridge[16];
 		(void)snprintf(bridge, sizeof bridge, "br%u", class[i]);
@@ -155,7 +161,8 @@ int bridge_apply_pairs(const struct cluster *c, struct err *e)
 		for (unsigned b = 1; b <= c->n; b++) {
 			const struct dev_pair *p = cluster_pair(c, a, b);
 			if (p->delay_ms > 0 || p->jitter_ms > 0 || p->loss_pct > 0)
-				return err_set(e, -EOPNOTSUPP, "delay, jitter and loss need a cluster started with --lan user");
+				return err_set(e, -EOPNOTSUPP,
+					       "delay, jitter and loss need a cluster started with --lan user");
 		}
 	_cleanup_(close_p) int ns = -1, fd = -1;
 	_cleanup_(free_p) char *text = switch_nft_text(c);
@@ -173,7 +180,13 @@ static int queue_set(int netns_fd, char *device, double mbit, struct err *e)
 {
 	char rate[32], burst[32];
 	if (!(mbit > 0)) {
-		char *argv[] = { (char[]){ "tc" }, (char[]){ "qdisc" }, (char[]){ "del" }, (char[]){ "dev" }, device, (char[]){ "root" }, NULL };
+		char *argv[] = { (char[]){ "tc" },
+				 (char[]){ "qdisc" },
+				 (char[]){ "del" },
+				 (char[]){ "dev" },
+				 device,
+				 (char[]){ "root" },
+				 NULL };
 		(void)proc_run(netns_fd, argv, NULL, NULL); /* fails when there is none */
 		return 0;
 	}
@@ -181,9 +194,20 @@ static int queue_set(int netns_fd, char *device, double mbit, struct err *e)
 	double bytes = mbit * 1e6 / 8 / 100;
 	(void)snprintf(rate, sizeof rate, "%.0fbit", mbit * 1e6);
 	(void)snprintf(burst, sizeof burst, "%.0f", bytes < 16384 ? 16384 : bytes);
-	char *argv[] = { (char[]){ "tc" },   (char[]){ "qdisc" }, (char[]){ "replace" }, (char[]){ "dev" }, device, (char[]){ "root" },
-			 (char[]){ "tbf" },  (char[]){ "rate" },  rate, (char[]){ "burst" }, burst, (char[]){ "latency" },
-			 (char[]){ "100ms" }, NULL };
+	char *argv[] = { (char[]){ "tc" },
+			 (char[]){ "qdisc" },
+			 (char[]){ "replace" },
+			 (char[]){ "dev" },
+			 device,
+			 (char[]){ "root" },
+			 (char[]){ "tbf" },
+			 (char[]){ "rate" },
+			 rate,
+			 (char[]){ "burst" },
+			 burst,
+			 (char[]){ "latency" },
+			 (char[]){ "100ms" },
+			 NULL };
 	return proc_run(netns_fd, argv, NULL, e);
 }
 

@@ -17,7 +17,7 @@
 #include "dev/proc.h"
 
 enum {
-	CPU_PERIOD_US = 20000, /* short, so that a node that has used up its share waits ms, not tens of ms */
+	CPU_PERIOD_US = 20000,   /* short, so that a node that has used up its share waits ms, not tens of ms */
 	CPU_QUOTA_MIN_US = 1000, /* the kernel takes no less */
 	FREEZE_MS = 5000,
 	DEPTH_MAX = 64,
@@ -30,11 +30,8 @@ static const struct {
 	unsigned bit;
 	unsigned v2_bits; /* what this controller gives in version 2 */
 } controllers[] = {
-	{ "cpu", CG_CPU, CG_CPU },
-	{ "cpuacct", CG_CPUACCT, 0 },
-	{ "memory", CG_MEMORY, CG_MEMORY },
-	{ "freezer", CG_FREEZER, 0 },
-	{ "pids", CG_PIDS, CG_PIDS },
+	{ "cpu", CG_CPU, CG_CPU },    { "cpuacct", CG_CPUACCT, 0 }, { "memory", CG_MEMORY, CG_MEMORY },
+	{ "freezer", CG_FREEZER, 0 }, { "pids", CG_PIDS, CG_PIDS },
 };
 enum { N_CONTROLLERS = sizeof controllers / sizeof *controllers };
 
@@ -69,7 +66,8 @@ static void v1_controllers(struct cg_hier *h, const char *super)
 		if (list_has(super, ",\n", controllers[k].name)) {
 			h->has |= controllers[k].bit;
 			size_t at = strlen(h->options);
-			(void)snprintf(h->options + at, sizeof h->options - at, "%s%s", at ? "," : "", controllers[k].name);
+			(void)snprintf(h->options + at, sizeof h->options - at, "%s%s", at ? "," : "",
+				       controllers[k].name);
 		}
 }
 
@@ -78,7 +76,8 @@ static void mount_line(struct cg *cg, char *line)
 {
 	char *tail = strstr(line, " - ");
 	char mount[PATH_MAX], type[32], super[256];
-	if (!tail || sscanf(line, "%*d %*d %*s %*s %4095s", mount) != 1 || sscanf(tail + 3, "%31s %*s %255s", type, super) != 2)
+	if (!tail || sscanf(line, "%*d %*d %*s %*s %4095s", mount) != 1 ||
+	    sscanf(tail + 3, "%31s %*s %255s", type, super) != 2)
 		return;
 	int v2 = strcmp(type, "cgroup2") == 0;
 	if ((!v2 && strcmp(type, "cgroup") != 0) || cg->n == CG_HIER_MAX || strlen(mount) >= sizeof cg->hier->mount ||
@@ -119,7 +118,9 @@ int cg_find(struct cg *ret, struct err *e)
 		} else if (ret->hier[k].has & CG_FREEZER)
 			freezer = 1;
 	if (!freezer)
-		return err_set(e, -ENOENT, "no writable cgroup file system with a freezer is mounted (mount -t cgroup2 none /sys/fs/cgroup)");
+		return err_set(
+		    e, -ENOENT,
+		    "no writable cgroup file system with a freezer is mounted (mount -t cgroup2 none /sys/fs/cgroup)");
 	return 0;
 }
 
@@ -142,7 +143,8 @@ static int group_make(const struct cg_hier *h, const char *name, int group, stru
 	return 0;
 }
 
-/* Moves the processes of the group at dir from one file's list to another group. A process may fork meanwhile: look until none is left. */
+/* Moves the processes of the group at dir from one file's list to another group. A process may fork meanwhile: look
+ * until none is left. */
 static int procs_move(const char *from, const char *to)
 {
 	for (int round = 0; round < 20; round++) {
@@ -152,7 +154,9 @@ static int procs_move(const char *from, const char *to)
 		char pid[32];
 		int n = 0;
 		while (fgets(pid, sizeof pid, f)) {
-			int rc = strtol(pid, NULL, 10) == 0 ? 0 : file_write(to, pid); /* 0: a process of an outer pid namespace */
+			int rc = strtol(pid, NULL, 10) == 0
+				     ? 0
+				     : file_write(to, pid); /* 0: a process of an outer pid namespace */
 			if (rc < 0 && rc != -ESRCH)
 				return rc;
 			n++;
@@ -163,8 +167,9 @@ static int procs_move(const char *from, const char *to)
 	return -EBUSY;
 }
 
-/* In a container the root that we see is not the real root, and holds the container's processes: version 2 then hands no controllers down.
- * As other tools for containers in containers do, we put these processes into a leaf of their own; root_return undoes it. */
+/* In a container the root that we see is not the real root, and holds the container's processes: version 2 then hands
+ * no controllers down. As other tools for containers in containers do, we put these processes into a leaf of their own;
+ * root_return undoes it. */
 static int root_evacuate(const struct cg_hier *h)
 {
 	char leaf[CG_PATH_MAX], from[CG_PATH_MAX], to[CG_PATH_MAX];
@@ -176,7 +181,8 @@ static int root_evacuate(const struct cg_hier *h)
 	return procs_move(from, to);
 }
 
-/* Hands the controllers that we use down from the group at path. A controller that cannot be had is missed when a limit is asked for. */
+/* Hands the controllers that we use down from the group at path. A controller that cannot be had is missed when a limit
+ * is asked for. */
 static void v2_hand_down(const struct cg_hier *h, const char *path, int is_root)
 {
 	char file[CG_PATH_MAX + 32], now[512];
@@ -194,7 +200,8 @@ static void v2_hand_down(const struct cg_hier *h, const char *path, int is_root)
 	}
 }
 
-/* After the last cluster: puts the container's processes back, unless somebody else hands controllers down to groups of theirs meanwhile. */
+/* After the last cluster: puts the container's processes back, unless somebody else hands controllers down to groups of
+ * theirs meanwhile. */
 static void root_return(const struct cg_hier *h)
 {
 	char leaf[CG_PATH_MAX], from[CG_PATH_MAX], to[CG_PATH_MAX], control[CG_PATH_MAX];
@@ -260,8 +267,8 @@ int cg_join(const struct cg *cg, const char *name, int group, int leaf, struct e
 }
 
 /* The hierarchy whose groups have this file: a controller that is listed may still not be handed down to us. */
-static const struct cg_hier *hier_with(const struct cg *cg, unsigned bit, const char *name, int group, const char *v1_file,
-				       const char *v2_file, char ret_path[static CG_PATH_MAX])
+static const struct cg_hier *hier_with(const struct cg *cg, unsigned bit, const char *name, int group,
+				       const char *v1_file, const char *v2_file, char ret_path[static CG_PATH_MAX])
 {
 	for (size_t k = 0; k < cg->n; k++) {
 		const struct cg_hier *h = &cg->hier[k];
@@ -284,7 +291,8 @@ int cg_limit_cpu(const struct cg *cg, const char *name, unsigned i, double cpus,
 		return err_set(e, -EOPNOTSUPP, "no cgroup controller for CPU quotas can be used on this machine");
 	long quota = cpus > 0 ? (long)(cpus * CPU_PERIOD_US + 0.5) : -1;
 	if (cpus > 0 && quota < CPU_QUOTA_MIN_US)
-		return err_set(e, -ERANGE, "%g CPUs are too little: at least %g", cpus, (double)CPU_QUOTA_MIN_US / CPU_PERIOD_US);
+		return err_set(e, -ERANGE, "%g CPUs are too little: at least %g", cpus,
+			       (double)CPU_QUOTA_MIN_US / CPU_PERIOD_US);
 	if (h->v2) {
 		if (quota > 0)
 			(void)snprintf(text, sizeof text, "%ld %d", quota, CPU_PERIOD_US);
@@ -327,7 +335,8 @@ void cg_usage(const struct cg *cg, const char *name, unsigned i, uint64_t *ret_c
 	*ret_cpu_ns = *ret_mem = 0;
 	const struct cg_hier *h = hier_with(cg, CG_CPUACCT, name, (int)i, "cpuacct.usage", "cpu.stat", path);
 	if (h && file_read(AT_FDCWD, path, text, sizeof text) > 0)
-		*ret_cpu_ns = h->v2 ? strtoull(text + strcspn(text, "0123456789"), NULL, 10) * 1000u : strtoull(text, NULL, 10);
+		*ret_cpu_ns =
+		    h->v2 ? strtoull(text + strcspn(text, "0123456789"), NULL, 10) * 1000u : strtoull(text, NULL, 10);
 	h = hier_with(cg, CG_MEMORY, name, (int)i, "memory.usage_in_bytes", "memory.current", path);
 	if (h && file_read(AT_FDCWD, path, text, sizeof text) > 0)
 		*ret_mem = strtoull(text, NULL, 10);
@@ -348,7 +357,8 @@ int cg_freeze(const struct cg *cg, const char *name, unsigned i, int on, struct 
 {
 	char path[CG_PATH_MAX];
 	const struct cg_hier *h = NULL;
-	for (size_t k = 0; k < cg->n && !(h && h->v2); k++) /* version 2 if there is one: a frozen process dies there when killed */
+	for (size_t k = 0; k < cg->n && !(h && h->v2);
+	     k++) /* version 2 if there is one: a frozen process dies there when killed */
 		if (cg->hier[k].has & CG_FREEZER)
 			h = &cg->hier[k];
 	if (!h)
@@ -360,7 +370,8 @@ int cg_freeze(const struct cg *cg, const char *name, unsigned i, int on, struct 
 	uint64_t until = clock_ms() + FREEZE_MS;
 	for (unsigned step = 0; !frozen_now(h, name, i, on); proc_nap(&step))
 		if (proc_left(until) == 0)
-			return err_set(e, -ETIMEDOUT, "node %u is not %s after %d s", i, on ? "frozen" : "thawed", FREEZE_MS / 1000);
+			return err_set(e, -ETIMEDOUT, "node %u is not %s after %d s", i, on ? "frozen" : "thawed",
+				       FREEZE_MS / 1000);
 	return 0;
 }
 

@@ -1,11 +1,11 @@
 /* The cgroups of trial clusters: version 1, version 2, and both side by side (limits by v1, kill and freeze by v2).
  *
- * Names, in each hierarchy, below its mount point: pando-dev-NAME/ (the cluster), in it lan/ (the switch) and node-I/ (a node: its limits;
- * what is inside is the node's own). A node's cgroup namespace has node-I/ as its root. Version 2 wants processes in leaves
- * only, so there the processes of a node start in node-I/init/.
+ * Names, in each hierarchy, below its mount point: pando-dev-NAME/ (the cluster), in it lan/ (the switch) and node-I/
+ * (a node: its limits; what is inside is the node's own). A node's cgroup namespace has node-I/ as its root. Version 2
+ * wants processes in leaves only, so there the processes of a node start in node-I/init/.
  *
- * Recipe: cg_find; cg_cluster_make; cg_node_make, cg_join, cg_limit..., cg_kill, cg_remove for each node; cg_remove for the cluster.
- * Single-threaded programs only. */
+ * Recipe: cg_find; cg_cluster_make; cg_node_make, cg_join, cg_limit..., cg_kill, cg_remove for each node; cg_remove for
+ * the cluster. Single-threaded programs only. */
 #pragma once
 
 #include <stddef.h>
@@ -28,9 +28,9 @@ enum {
 enum { CG_LAN = 0, CG_CLUSTER = -1 };
 
 struct cg_hier {
-	char mount[200]; /* where it is mounted here, and in the nodes */
+	char mount[200];  /* where it is mounted here, and in the nodes */
 	char options[64]; /* v1: what to mount it with ("cpu,cpuacct") */
-	unsigned has;    /* CG_CPU... that can be used here */
+	unsigned has;     /* CG_CPU... that can be used here */
 	int v2;
 };
 
@@ -64,8 +64,8 @@ int cg_freeze(const struct cg *cg, const char *name, unsigned i, int on, struct 
 /* Kills every process of the group and its subgroups, at once (frozen ones too). Does not wait for their end. */
 int cg_kill(const struct cg *cg, const char *name, int group, struct err *e);
 
-/* Removes the group and its subgroups in all hierarchies, waiting for the ends of killed processes at most ms. -EBUSY: some are still
- * there; the words tell which. Groups that are not there are fine. */
+/* Removes the group and its subgroups in all hierarchies, waiting for the ends of killed processes at most ms. -EBUSY:
+ * some are still there; the words tell which. Groups that are not there are fine. */
 int cg_remove(const struct cg *cg, const char *name, int group, int ms, struct err *e);
 
 /* Is there any group of this cluster? */

@@ -28,7 +28,8 @@ int cluster_name_check(const char *name, struct err *e)
 	static const char set[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 	size_t n = strlen(name);
 	if (n == 0 || n > DEV_NAME_MAX || strspn(name, set) != n || strchr("._-", name[0]))
-		return err_set(e, -EINVAL, "\"%.40s\" is not a name of a trial cluster (at most %d of a-z A-Z 0-9 . _ -)", name,
+		return err_set(e, -EINVAL,
+			       "\"%.40s\" is not a name of a trial cluster (at most %d of a-z A-Z 0-9 . _ -)", name,
 			       DEV_NAME_MAX);
 	return 0;
 }
@@ -86,8 +87,8 @@ void cluster_addr(const struct cluster *c, unsigned i, char ret[static 16])
 	(void)snprintf(ret, 16, "10.%u.%u.%u", c->net_x & 255, c->net_y & 255, i & 255);
 }
 
-/* Opens the directory if it is one that we can trust: below a directory that everybody can write to, a stranger may have put
- * something of this name. */
+/* Opens the directory if it is one that we can trust: below a directory that everybody can write to, a stranger may
+ * have put something of this name. */
 static int dir_open(struct cluster *c, struct err *e)
 {
 	_cleanup_(close_p) int fd = open(c->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -97,7 +98,8 @@ static int dir_open(struct cluster *c, struct err *e)
 	if (fstat(fd, &st) < 0)
 		return err_set(e, -errno, "%s: %m", c->dir);
 	if (st.st_uid != geteuid() || (st.st_mode & 077))
-		return err_set(e, -EPERM, "%s is not ours (uid %u, mode %03o): remove it", c->dir, st.st_uid, st.st_mode & 0777);
+		return err_set(e, -EPERM, "%s is not ours (uid %u, mode %03o): remove it", c->dir, st.st_uid,
+			       st.st_mode & 0777);
 	c->dir_fd = take_fd(&fd);
 	return 0;
 }
@@ -140,13 +142,16 @@ static int exists_words(const char *name, struct err *e)
 	/* Children of a starter that was just killed hold its lock for a moment longer. */
 	int rc = cluster_load(name, HELD_MS, &c, e);
 	if (rc == -EBUSY)
-		return err_set(e, CLUSTER_EXISTS, "\"%s\" is being started or changed by another pando dev command", name);
+		return err_set(e, CLUSTER_EXISTS, "\"%s\" is being started or changed by another pando dev command",
+			       name);
 	if (rc < 0 && rc != -ENODATA && rc != -EBADMSG)
 		return rc;
 	if (rc < 0 || c->starting)
-		return err_set(e, CLUSTER_EXISTS, "an earlier start of \"%s\" was interrupted; clean up with: pando dev down --name %s",
+		return err_set(e, CLUSTER_EXISTS,
+			       "an earlier start of \"%s\" was interrupted; clean up with: pando dev down --name %s",
 			       name, name);
-	return err_set(e, CLUSTER_EXISTS, "there is a trial cluster \"%s\" of %u nodes already; end it with: pando dev down --name %s",
+	return err_set(e, CLUSTER_EXISTS,
+		       "there is a trial cluster \"%s\" of %u nodes already; end it with: pando dev down --name %s",
 		       name, c->n, name);
 }
 
@@ -191,7 +196,9 @@ int cluster_load(const char *name, int lock_ms, struct cluster **ret, struct err
 		return err_set(e, -ENOMEM, "out of memory");
 	ssize_t size = file_read(c->dir_fd, "cluster.json", text, JSON_MAX);
 	if (size < 0)
-		rc = err_set(e, -ENODATA, "the start or end of \"%s\" was interrupted; clean up with: pando dev down --name %s", name, name);
+		rc = err_set(e, -ENODATA,
+			     "the start or end of \"%s\" was interrupted; clean up with: pando dev down --name %s",
+			     name, name);
 	else
 		rc = cluster_decode(text, (size_t)size, c, e);
 	if (rc == 0 || rc == -ENODATA || rc == -EBADMSG)
@@ -204,13 +211,15 @@ int cluster_save(const struct cluster *c, struct err *e)
 	_cleanup_(free_p) char *text = cluster_encode(c);
 	if (!text)
 		return err_set(e, -ENOMEM, "out of memory");
-	_cleanup_(close_p) int fd = openat(c->dir_fd, "cluster.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	_cleanup_(close_p) int fd =
+	    openat(c->dir_fd, "cluster.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_set(e, -errno, "%s/cluster.json.new: %m", c->dir);
 	size_t n = strlen(text);
 	ssize_t w = write(fd, text, n);
 	if (w != (ssize_t)n)
-		return err_set(e, w < 0 ? -errno : -ENOSPC, "%s/cluster.json.new: %s", c->dir, strerror(w < 0 ? errno : ENOSPC));
+		return err_set(e, w < 0 ? -errno : -ENOSPC, "%s/cluster.json.new: %s", c->dir,
+			       strerror(w < 0 ? errno : ENOSPC));
 	if (renameat(c->dir_fd, "cluster.json.new", c->dir_fd, "cluster.json") < 0)
 		return err_set(e, -errno, "%s/cluster.json: %m", c->dir);
 	return 0;

@@ -1,8 +1,9 @@
 /* A trial cluster as it is written down: what was asked for, which processes it has, which faults are set.
  *
- * Everything that a cluster keeps on disk lies in one directory, /var/tmp/pando-dev-NAME (root's, mode 0700): cluster.json (this
- * record), hosts, node-I/ (the node's disk, its log) and lan.sock. The directory is made first and removed last, so an interrupted start
- * is always found. One user at a time: whoever changes something holds the lock (flock of the directory).
+ * Everything that a cluster keeps on disk lies in one directory, /var/tmp/pando-dev-NAME (root's, mode 0700):
+ * cluster.json (this record), hosts, node-I/ (the node's disk, its log) and lan.sock. The directory is made first and
+ * removed last, so an interrupted start is always found. One user at a time: whoever changes something holds the lock
+ * (flock of the directory).
  *
  * Recipe: cluster_new or cluster_load, change, cluster_save, cluster_free. Single-threaded programs only. */
 #pragma once
@@ -47,18 +48,18 @@ struct dev_pair {
 struct cluster {
 	char name[DEV_NAME_MAX + 1];
 	char dir[DEV_DIR_MAX];
-	int dir_fd;  /* owned; -1: none */
+	int dir_fd; /* owned; -1: none */
 	int locked;
 	int starting; /* `up` has not come to its end */
 	unsigned n;
 	enum dev_lan lan;
-	unsigned net_x, net_y; /* nodes are 10.net_x.net_y.I */
-	char *service;         /* owned; a shell command run instead of pando-keeper, NULL: pando-keeper */
-	char *exe;             /* owned; the pando program that made the cluster */
-	char *libexec;         /* owned; "" when there was none */
+	unsigned net_x, net_y;    /* nodes are 10.net_x.net_y.I */
+	char *service;            /* owned; a shell command run instead of pando-keeper, NULL: pando-keeper */
+	char *exe;                /* owned; the pando program that made the cluster */
+	char *libexec;            /* owned; "" when there was none */
 	struct dev_proc lan_proc; /* the holder of the switch's network namespace, or pando-dev-lan */
 	struct dev_node node[DEV_NODES_MAX + 1]; /* 1..n */
-	struct dev_pair *pair; /* owned; see cluster_pair */
+	struct dev_pair *pair;                   /* owned; see cluster_pair */
 };
 
 /* Is name usable: 1 to DEV_NAME_MAX characters of a-z A-Z 0-9 . _ -, the first a letter or digit? 0 or -EINVAL. */
@@ -66,13 +67,15 @@ int cluster_name_check(const char *name, struct err *e);
 
 enum { CLUSTER_EXISTS = 1 };
 
-/* Makes the directory of a new cluster, takes its lock, and gives a record with n nodes and everything else empty; nothing is saved yet. On 0 the
- * caller owns *ret. CLUSTER_EXISTS when there is one of that name already, with its state in words in e. */
+/* Makes the directory of a new cluster, takes its lock, and gives a record with n nodes and everything else empty;
+ * nothing is saved yet. On 0 the caller owns *ret. CLUSTER_EXISTS when there is one of that name already, with its
+ * state in words in e. */
 int cluster_new(const char *name, unsigned n, struct cluster **ret, struct err *e);
 
-/* Reads the record. With lock_ms >= 0 the lock is taken too, waiting at most that long (-EBUSY then, with the words). On 0 the caller owns
- * *ret. -ENOENT: no such cluster. -ENODATA: its start was interrupted before anything was recorded; *ret is then given all the
- * same, with n 0. -EBADMSG: the record cannot be read; *ret is given with what could be. */
+/* Reads the record. With lock_ms >= 0 the lock is taken too, waiting at most that long (-EBUSY then, with the words).
+ * On 0 the caller owns *ret. -ENOENT: no such cluster. -ENODATA: its start was interrupted before anything was
+ * recorded; *ret is then given all the same, with n 0. -EBADMSG: the record cannot be read; *ret is given with what
+ * could be. */
 int cluster_load(const char *name, int lock_ms, struct cluster **ret, struct err *e);
 
 /* Writes the record (all of it or nothing). */
@@ -82,7 +85,8 @@ int cluster_save(const struct cluster *c, struct err *e);
 void cluster_free(struct cluster *c);
 void cluster_free_p(struct cluster **c);
 
-/* Removes the directory with all that is in it, never following a link out of it nor crossing into another file system. */
+/* Removes the directory with all that is in it, never following a link out of it nor crossing into another file system.
+ */
 int cluster_remove_dir(const struct cluster *c, struct err *e);
 
 /* Is somebody else holding the lock of this cluster now? */
@@ -97,10 +101,12 @@ void cluster_addr(const struct cluster *c, unsigned i, char ret[static 16]);
 /* Chooses net_x and net_y: from the name, and such that no other cluster on this machine has them. */
 int cluster_choose_net(struct cluster *c, struct err *e);
 
-/* Names of all clusters that left a trace: a directory under DEV_BASE or a cgroup. fn is called once for each, in order of name. */
+/* Names of all clusters that left a trace: a directory under DEV_BASE or a cgroup. fn is called once for each, in order
+ * of name. */
 int cluster_each(void (*fn)(void *ctx, const char *name), void *ctx, struct err *e);
 
-/* JSON text of a record, and back; the cluster given to cluster_decode has n 0 and its name. Used by the above, and by tests. */
+/* JSON text of a record, and back; the cluster given to cluster_decode has n 0 and its name. Used by the above, and by
+ * tests. */
 char *cluster_encode(const struct cluster *c);
 int cluster_decode(const char *text, size_t size, struct cluster *c, struct err *e);
 

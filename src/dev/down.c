@@ -25,7 +25,8 @@ static int kill_recorded(const struct dev_proc *p, uint64_t until_ms, struct err
 	return rc == 0 ? 0 : err_set(e, rc, "process %d does not end", (int)p->pid);
 }
 
-/* The processes of a node vanish with its pid 1, the networks with the processes: what remains are cgroups and files. */
+/* The processes of a node vanish with its pid 1, the networks with the processes: what remains are cgroups and files.
+ */
 static int end_all(const struct cg *cg, const char *name, const struct cluster *c, struct err *e)
 {
 	uint64_t until = clock_ms() + GONE_MS;
@@ -34,7 +35,8 @@ static int end_all(const struct cg *cg, const char *name, const struct cluster *
 		rc = kill_recorded(&c->node[i].init, until, e);
 	if (rc == 0 && c)
 		rc = kill_recorded(&c->lan_proc, until, e);
-	/* A start that was interrupted may have had a process between two cgroups: look again for as long as some are left. */
+	/* A start that was interrupted may have had a process between two cgroups: look again for as long as some are
+	 * left. */
 	for (unsigned step = 0; cg && rc == 0; proc_nap(&step)) {
 		rc = cg_remove(cg, name, CG_CLUSTER, 300, e);
 		if (rc != -EBUSY || proc_left(until) == 0)

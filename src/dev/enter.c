@@ -23,7 +23,10 @@
 #include "dev/init.h"
 #include "dev/proc.h"
 
-enum { NODE_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP | CLONE_NEWTIME };
+enum {
+	NODE_NAMESPACES =
+	    CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP | CLONE_NEWTIME
+};
 
 /* What the process between tells its starter: the command's pid, or why there is none; a pty's master comes along. */
 struct report {
@@ -53,7 +56,9 @@ static int report_recv(int sock, struct report *r, int *ret_master)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
 	struct iovec iov = { .iov_base = r, .iov_len = sizeof *r };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control
+	};
 	ssize_t n;
 	while ((n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
 		;
@@ -86,14 +91,17 @@ __attribute__((noreturn)) static void command(const struct cluster *c, unsigned 
 		(void)ioctl(slave, TIOCSCTTY, 0);
 	int ok = 1;
 	for (int k = 0; k < 3; k++) /* the sources are all above 2, or in their place: see enter_spawn */
-		ok = ok && (slave >= 0 ? dup2(slave, k) : how->fds[k] == k ? fcntl(k, F_SETFD, 0) : dup2(how->fds[k], k)) >= 0;
+		ok = ok && (slave >= 0         ? dup2(slave, k)
+			    : how->fds[k] == k ? fcntl(k, F_SETFD, 0)
+					       : dup2(how->fds[k], k)) >= 0;
 	if (!ok || env_setup(c, i) < 0)
 		_exit(126);
 	if (!how->cwd || chdir(how->cwd) < 0)
 		(void)chdir("/");
 	for (int s = 1; s < NSIG; s++)
 		/* These four stay ignored if they are, as everywhere; but at a new terminal its keys work. */
-		if (slave >= 0 ? s != SIGPIPE && s != SIGHUP : s != SIGPIPE && s != SIGHUP && s != SIGINT && s != SIGQUIT)
+		if (slave >= 0 ? s != SIGPIPE && s != SIGHUP
+			       : s != SIGPIPE && s != SIGHUP && s != SIGINT && s != SIGQUIT)
 			(void)signal(s, SIG_DFL);
 	sigset_t none;
 	(void)sigemptyset(&none);
@@ -104,10 +112,10 @@ __attribute__((noreturn)) static void command(const struct cluster *c, unsigned 
 	_exit(status);
 }
 
-/* Goes into the node's cgroups and namespaces and forks the command there, as a child of the starter (a new pid namespace counts for
- * children only, and the starter stays where it is). */
-__attribute__((noreturn)) static void between(const struct cluster *c, const struct cg *cg, unsigned i, const struct enter *how, int pidfd,
-					      int sock)
+/* Goes into the node's cgroups and namespaces and forks the command there, as a child of the starter (a new pid
+ * namespace counts for children only, and the starter stays where it is). */
+__attribute__((noreturn)) static void between(const struct cluster *c, const struct cg *cg, unsigned i,
+					      const struct enter *how, int pidfd, int sock)
 {
 	struct report r = { 0 };
 	int master = -1, slave = -1;
@@ -132,15 +140,18 @@ __attribute__((noreturn)) static void between(const struct cluster *c, const str
 	_exit(0);
 }
 
-int enter_spawn(const struct cluster *c, const struct cg *cg, unsigned i, const struct enter *how, pid_t *ret_pid, int *ret_master, struct err *e)
+int enter_spawn(const struct cluster *c, const struct cg *cg, unsigned i, const struct enter *how, pid_t *ret_pid,
+		int *ret_master, struct err *e)
 {
 	_cleanup_(close_p) int pidfd = -1, ours = -1, theirs = -1;
 	if (i < 1 || i > c->n)
 		return err_set(e, -EINVAL, "\"%s\" has nodes 1 to %u", c->name, c->n);
 	if (proc_open(&c->node[i].init, &pidfd) < 0)
-		return err_set(e, -ESRCH, "node %u is off; turn it on with: pando dev start %u --name %s", i, i, c->name);
+		return err_set(e, -ESRCH, "node %u is off; turn it on with: pando dev start %u --name %s", i, i,
+			       c->name);
 	if (c->node[i].frozen)
-		return err_set(e, -EAGAIN, "node %u is frozen; let it go on with: pando dev thaw %u --name %s", i, i, c->name);
+		return err_set(e, -EAGAIN, "node %u is frozen; let it go on with: pando dev thaw %u --name %s", i, i,
+			       c->name);
 	int sv[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
 		return err_set(e, -errno, "socketpair: %m");
@@ -178,8 +189,8 @@ static int take(int fd, char *buf, size_t size, size_t *n)
 	return r > 0;
 }
 
-int enter_capture(const struct cluster *c, const struct cg *cg, unsigned i, char *const argv[], int ms, char *out, size_t out_size, char *err_out,
-		  size_t err_size, int *ret_status, struct err *e)
+int enter_capture(const struct cluster *c, const struct cg *cg, unsigned i, char *const argv[], int ms, char *out,
+		  size_t out_size, char *err_out, size_t err_size, int *ret_status, struct err *e)
 {
 	_cleanup_(close_p) int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), out_r = -1, err_r = -1;
 	int a[2], b[2], master;

@@ -1,10 +1,11 @@
 /* pando dev exec: our terminal, signals and exit status are those of the command in the node.
  *
- * Without a terminal the command gets our descriptors, and signals sent to us go to its process group. With one it gets a terminal of the node, and we
- * carry bytes between the two, ours in raw mode: ^C and ^Z are then done by the node's kernel, as over ssh. A command that only reads or
- * only writes a terminal (one end of a pipe) gets our descriptors.
+ * Without a terminal the command gets our descriptors, and signals sent to us go to its process group. With one it gets
+ * a terminal of the node, and we carry bytes between the two, ours in raw mode: ^C and ^Z are then done by the node's
+ * kernel, as over ssh. A command that only reads or only writes a terminal (one end of a pipe) gets our descriptors.
  *
- * Failure modes: the command is killed when we end, whatever ends us; when the node is killed, the command dies and so do we, by SIGKILL. */
+ * Failure modes: the command is killed when we end, whatever ends us; when the node is killed, the command dies and so
+ * do we, by SIGKILL. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -32,7 +33,7 @@ struct exec {
 	int signals; /* owned; signalfd */
 	int master;  /* owned; -1: no terminal */
 	struct termios saved;
-	int raw;     /* our terminal is in raw mode */
+	int raw;                   /* our terminal is in raw mode */
 	char to[4096], from[4096]; /* bytes not yet written to the node's terminal, to ours */
 	size_t to_n, from_n;
 	int input_ended;
@@ -66,7 +67,8 @@ static void signal_pass(struct exec *x, int signo)
 		(void)kill(-x->pid, signo);
 		return;
 	}
-	/* The command's session has no parent here, so the kernel would drop the terminal's stop: stop it outright, then us. */
+	/* The command's session has no parent here, so the kernel would drop the terminal's stop: stop it outright,
+	 * then us. */
 	(void)kill(-x->pid, SIGSTOP);
 	(void)raw_mode(x, 0);
 	(void)raise(SIGSTOP);
@@ -158,7 +160,8 @@ static int signals_block(struct exec *x, sigset_t *ret_old, struct err *e)
 	(void)sigaddset(&set, SIGWINCH);
 	for (size_t k = 0; k < sizeof passed / sizeof *passed; k++)
 		(void)sigaddset(&set, passed[k]);
-	if (sigprocmask(SIG_BLOCK, &set, ret_old) < 0 || (x->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
+	if (sigprocmask(SIG_BLOCK, &set, ret_old) < 0 ||
+	    (x->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
 		return err_set(e, -errno, "signalfd: %m");
 	return 0;
 }

@@ -36,7 +36,9 @@ static int begin(struct fault *f, const char *name, unsigned i, int need, struct
 	if (rc < 0)
 		return rc;
 	if (f->c->starting)
-		return err_set(e, -EBUSY, "the start of \"%s\" was interrupted; clean up with: pando dev down --name %s", name, name);
+		return err_set(e, -EBUSY,
+			       "the start of \"%s\" was interrupted; clean up with: pando dev down --name %s", name,
+			       name);
 	if (i > f->c->n)
 		return err_set(e, -EINVAL, "\"%s\" has nodes 1 to %u", name, f->c->n);
 	if (i > 0 && need == NEED_ON && !proc_alive(&f->c->node[i].init))
@@ -184,7 +186,8 @@ int dev_cut(const char *name, unsigned a, unsigned b, int one_way, int cut, stru
 
 int dev_delay(const char *name, unsigned a, unsigned b, int one_way, double ms, double jitter_ms, struct err *e)
 {
-	return change(name, a, b, one_way, &(struct change){ .what = CHANGE_DELAY, .ms = ms, .jitter_ms = jitter_ms }, e);
+	return change(name, a, b, one_way, &(struct change){ .what = CHANGE_DELAY, .ms = ms, .jitter_ms = jitter_ms },
+		      e);
 }
 
 int dev_loss(const char *name, unsigned a, unsigned b, int one_way, double pct, struct err *e)

@@ -30,23 +30,25 @@ struct init {
 	const struct cluster *c;
 	const struct cg *cg;
 	unsigned i;
-	int leash;    /* owned; -1: we stay */
-	int dir_fd;   /* owned; the node's directory */
-	int signals;  /* owned; signalfd */
+	int leash;     /* owned; -1: we stay */
+	int dir_fd;    /* owned; the node's directory */
+	int signals;   /* owned; signalfd */
 	pid_t service; /* 0: not running */
 	unsigned runs;
-	int last_status;      /* of the run before, as from waitpid */
-	uint64_t restart_ms;  /* 0: do not */
-	uint64_t stop_ms;     /* 0: not stopping */
+	int last_status;     /* of the run before, as from waitpid */
+	uint64_t restart_ms; /* 0: do not */
+	uint64_t stop_ms;    /* 0: not stopping */
 };
 
 /* For `pando dev status`. */
 static void tell(const struct init *s)
 {
 	char text[160];
-	(void)snprintf(text, sizeof text, "{\"pid\": %d, \"runs\": %u, \"last_status\": %d}\n", (int)s->service, s->runs, s->last_status);
+	(void)snprintf(text, sizeof text, "{\"pid\": %d, \"runs\": %u, \"last_status\": %d}\n", (int)s->service,
+		       s->runs, s->last_status);
 	_cleanup_(close_p) int fd = openat(s->dir_fd, "service.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, text, strlen(text)) < 0 || renameat(s->dir_fd, "service.new", s->dir_fd, "service.json") < 0)
+	if (fd < 0 || write(fd, text, strlen(text)) < 0 ||
+	    renameat(s->dir_fd, "service.new", s->dir_fd, "service.json") < 0)
 		log_warn("service.json: %m; status will be stale");
 }
 
@@ -62,8 +64,8 @@ static void service_exec(const struct init *s)
 	(void)snprintf(cpus, sizeof cpus, "%g", n > 0 ? n : (double)sysconf(_SC_NPROCESSORS_ONLN));
 	cg_load_source(s->cg, source, sizeof source);
 	if (*source)
-		(void)execl(keeper, keeper, "--state", "/var/lib/pando", "--run", "/run/pando", "--load-source", source, "--cpus", cpus,
-			    (char *)NULL);
+		(void)execl(keeper, keeper, "--state", "/var/lib/pando", "--run", "/run/pando", "--load-source", source,
+			    "--cpus", cpus, (char *)NULL);
 	else
 		(void)execl(keeper, keeper, "--state", "/var/lib/pando", "--run", "/run/pando", (char *)NULL);
 }
@@ -102,7 +104,8 @@ static void reap(struct init *s)
 		s->last_status = status;
 		if (!s->stop_ms && !(WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
 			s->restart_ms = clock_ms() + RESTART_MS;
-			log_warn("the service has ended (%s %d), starting it again", WIFEXITED(status) ? "status" : "signal",
+			log_warn("the service has ended (%s %d), starting it again",
+				 WIFEXITED(status) ? "status" : "signal",
 				 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
 		}
 		tell(s);
@@ -210,7 +213,8 @@ int init_main(int leash_fd, const char *name, unsigned i)
 	struct err e = { .text = "" };
 	struct init s = { .i = i, .leash = leash_fd, .dir_fd = -1, .signals = -1, .cg = &cg };
 	(void)umask(022);
-	int rc = getpid() != 1 ? err_set(&e, -EPERM, "this is started by pando dev up") : cluster_load(name, -1, &c, &e);
+	int rc =
+	    getpid() != 1 ? err_set(&e, -EPERM, "this is started by pando dev up") : cluster_load(name, -1, &c, &e);
 	if (rc == 0 && (i < 1 || i > c->n))
 		rc = err_set(&e, -EINVAL, "no node %u", i);
 	s.c = c;

@@ -1,15 +1,15 @@
 /* pando-dev-lan: the network of a trial cluster whose links have delay, jitter and loss (pando dev up --lan user).
  *
- * One tap interface per node, opened in the node's network namespace by pando dev and handed over here. A frame is read from the
- * sender's tap, waits as lanq.h says, and is written to the receivers' taps: to the node that its address names (the last byte of the
- * address is the node's number), to all others when it is a broadcast or a stranger's address. Frames carry a virtio header, so that the
- * kernel's large segments pass as they are.
+ * One tap interface per node, opened in the node's network namespace by pando dev and handed over here. A frame is read
+ * from the sender's tap, waits as lanq.h says, and is written to the receivers' taps: to the node that its address
+ * names (the last byte of the address is the node's number), to all others when it is a broadcast or a stranger's
+ * address. Frames carry a virtio header, so that the kernel's large segments pass as they are.
  *
  * Orders come on a unix socket, one a packet, each answered by "ok" or "no: why":
  *   port I (with a descriptor) | off I | pair FROM TO DELAY_US JITTER_US LOSS_PPM CUT | rate I BITS_PER_S
  *
- * Failure modes: a tap whose node has died gives errors: the port is closed. When too much waits for one node, frames are dropped, as any
- * switch does. If pando dev dies before it has written "stay" on the leash, this program ends. */
+ * Failure modes: a tap whose node has died gives errors: the port is closed. When too much waits for one node, frames
+ * are dropped, as any switch does. If pando dev dies before it has written "stay" on the leash, this program ends. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -29,11 +29,11 @@
 #include "dev/lanq.h"
 
 enum {
-	VNET_SIZE = 10,         /* struct virtio_net_hdr */
+	VNET_SIZE = 10, /* struct virtio_net_hdr */
 	FRAME_MAX = VNET_SIZE + 14 + 65536,
-	HELD_MAX = 32 << 20,    /* bytes that wait for one node */
+	HELD_MAX = 32 << 20, /* bytes that wait for one node */
 	CLIENTS_MAX = 8,
-	BURST = 64,             /* frames read from one tap before the others get their turn */
+	BURST = 64, /* frames read from one tap before the others get their turn */
 };
 
 /* A frame under way. */
@@ -47,10 +47,10 @@ struct frame {
 
 struct lan {
 	unsigned n;
-	struct lanq *q;              /* owned */
-	int tap[DEV_NODES_MAX + 1];  /* owned; -1: none */
+	struct lanq *q;             /* owned */
+	int tap[DEV_NODES_MAX + 1]; /* owned; -1: none */
 	size_t held[DEV_NODES_MAX + 1];
-	struct frame **heap;         /* owned; the frame due first is heap[0] */
+	struct frame **heap; /* owned; the frame due first is heap[0] */
 	size_t heap_n, heap_cap;
 	uint64_t seq, dice;
 	int listen_fd, leash_fd;
@@ -144,7 +144,8 @@ static void arrive(struct lan *l, uint64_t now, unsigned to, const uint8_t *byte
 		hold(l, due, to, 1, bytes, size);
 }
 
-static void send_to(struct lan *l, uint64_t now, uint64_t left, unsigned from, unsigned to, const uint8_t *bytes, size_t size)
+static void send_to(struct lan *l, uint64_t now, uint64_t left, unsigned from, unsigned to, const uint8_t *bytes,
+		    size_t size)
 {
 	uint32_t dice[2] = { roll(l), roll(l) };
 	uint64_t due;
@@ -228,7 +229,9 @@ static const char *order(struct lan *l, const char *text, int *fd)
 		return NULL;
 	}
 	if (sscanf(text, "pair %u %u %llu %llu %llu %d", &a, &b, &delay, &jitter, &loss, &cut) == 6)
-		return loss <= 1000000 && lanq_set_pair(l->q, a, b, delay, jitter, (uint32_t)loss, cut) == 0 ? NULL : "out of range";
+		return loss <= 1000000 && lanq_set_pair(l->q, a, b, delay, jitter, (uint32_t)loss, cut) == 0
+			   ? NULL
+			   : "out of range";
 	if (sscanf(text, "rate %u %llu", &a, &rate) == 2)
 		return lanq_set_rate(l->q, a, rate) == 0 ? NULL : "out of range";
 	return "unknown order";
@@ -238,7 +241,9 @@ static ssize_t order_recv(int sock, char *text, size_t size, int *ret_fd)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
 	struct iovec iov = { .iov_base = text, .iov_len = size - 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control
+	};
 	ssize_t n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	*ret_fd = -1;
 	if (n < 0)
@@ -286,7 +291,13 @@ static int leash_read(struct lan *l)
 	return !(n == 4 && memcmp(word, "stay", 4) == 0);
 }
 
-enum { WATCH_LISTEN, WATCH_LEASH, WATCH_CLIENT, WATCH_TAP = WATCH_CLIENT + CLIENTS_MAX, WATCH_MAX = WATCH_TAP + DEV_NODES_MAX };
+enum {
+	WATCH_LISTEN,
+	WATCH_LEASH,
+	WATCH_CLIENT,
+	WATCH_TAP = WATCH_CLIENT + CLIENTS_MAX,
+	WATCH_MAX = WATCH_TAP + DEV_NODES_MAX
+};
 
 static int turn(struct lan *l)
 {
@@ -301,7 +312,8 @@ static int turn(struct lan *l)
 	struct timespec wait = { 0 };
 	if (l->heap_n > 0) {
 		uint64_t now = clock_ns(), left = l->heap[0]->due_ns > now ? l->heap[0]->due_ns - now : 0;
-		wait = (struct timespec){ .tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u) };
+		wait =
+		    (struct timespec){ .tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u) };
 	}
 	if (ppoll(pf, WATCH_TAP + l->n, l->heap_n > 0 ? &wait : NULL, NULL) < 0 && errno != EINTR)
 		return 1;
@@ -337,7 +349,7 @@ int main(int argc, char **argv)
 		log_error("out of memory or randomness");
 		return 1;
 	}
-	l.dice |= 1; /* zero would stay zero */
+	l.dice |= 1;                            /* zero would stay zero */
 	(void)prctl(PR_SET_TIMERSLACK, 1000ul); /* 1 us instead of 50: delays are kept more exactly */
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (send(l.leash_fd, "ready", 5, MSG_NOSIGNAL) < 0)

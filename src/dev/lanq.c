@@ -56,7 +56,8 @@ static int there(const struct lanq *q, unsigned node)
 	return node >= 1 && node <= q->n;
 }
 
-int lanq_set_pair(struct lanq *q, unsigned from, unsigned to, uint64_t delay_us, uint64_t jitter_us, uint32_t loss_ppm, int cut)
+int lanq_set_pair(struct lanq *q, unsigned from, unsigned to, uint64_t delay_us, uint64_t jitter_us, uint32_t loss_ppm,
+		  int cut)
 {
 	enum { MINUTE_US = 60000000 };
 	if (!there(q, from) || !there(q, to) || delay_us > MINUTE_US || jitter_us > MINUTE_US || loss_ppm > 1000000)

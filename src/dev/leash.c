@@ -40,7 +40,8 @@ int leash_detach(int log_fd, const int *keep, int n)
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null_fd < 0)
 		return -errno;
-	if (dup2(null_fd, 0) < 0 || dup2(log_fd < 0 ? null_fd : log_fd, 1) < 0 || dup2(log_fd < 0 ? null_fd : log_fd, 2) < 0)
+	if (dup2(null_fd, 0) < 0 || dup2(log_fd < 0 ? null_fd : log_fd, 1) < 0 ||
+	    dup2(log_fd < 0 ? null_fd : log_fd, 2) < 0)
 		return -errno;
 	if (chdir("/") < 0)
 		return -errno;

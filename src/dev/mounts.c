@@ -1,6 +1,6 @@
-/* What a node sees as its file system: everything is shared with the machine, but for /proc, /sys, /dev/pts, /dev/shm, /dev/mqueue, /run,
- * /var/lib, and the few files of /etc that say who the node is. With a root of its own (--root), /tmp, /var/tmp, /home, /root and /dev are still those
- * of the machine, and so are pando's own programs. */
+/* What a node sees as its file system: everything is shared with the machine, but for /proc, /sys, /dev/pts, /dev/shm,
+ * /dev/mqueue, /run, /var/lib, and the few files of /etc that say who the node is. With a root of its own (--root),
+ * /tmp, /var/tmp, /home, /root and /dev are still those of the machine, and so are pando's own programs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -54,7 +54,8 @@ static int there(const struct view *v, const char *path)
 }
 
 /* Mounts a file system of its own on path, in place of what is mounted there. */
-static int fresh(const struct view *v, const char *path, const char *type, unsigned long flags, const char *options, struct err *e)
+static int fresh(const struct view *v, const char *path, const char *type, unsigned long flags, const char *options,
+		 struct err *e)
 {
 	char p[PATH_MAX];
 	int rc = path_in(v, path, p, e);
@@ -90,11 +91,13 @@ static int cgroups(const struct view *v, struct err *e)
 		}
 	for (size_t k = 0; k < v->cg->n && rc == 0; k++) {
 		const struct cg_hier *h = &v->cg->hier[k];
-		rc = fresh(v, h->mount, h->v2 ? "cgroup2" : "cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, h->v2 ? NULL : h->options, e);
+		rc = fresh(v, h->mount, h->v2 ? "cgroup2" : "cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+			   h->v2 ? NULL : h->options, e);
 		char p[PATH_MAX];
 		if (rc < 0 || !h->v2 || path_in(v, h->mount, p, e) < 0)
 			continue;
-		/* Version 2 wants processes in leaves only: pid 1 goes into one, so that the node can hand controllers down from its root. */
+		/* Version 2 wants processes in leaves only: pid 1 goes into one, so that the node can hand controllers
+		 * down from its root. */
 		size_t n = strlen(p);
 		(void)snprintf(p + n, sizeof p - n, "/init");
 		if (mkdir(p, 0755) < 0 && errno != EEXIST)
@@ -116,7 +119,8 @@ static int kernel_file_systems(const struct view *v, struct err *e)
 	if (rc == 0)
 		rc = cgroups(v, e);
 	if (rc == 0 && fusectl && there(v, "/sys/fs/fuse/connections"))
-		(void)fresh(v, "/sys/fs/fuse/connections", "fusectl", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, NULL); /* for diagnosis only */
+		(void)fresh(v, "/sys/fs/fuse/connections", "fusectl", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL,
+			    NULL); /* for diagnosis only */
 	return rc;
 }
 
@@ -144,8 +148,9 @@ static int run_dir(const struct view *v, struct err *e)
 	return rc;
 }
 
-/* /var/lib is the node's disk: what it changes there is in its directory, and stays when the node is killed. What the machine has there
- * (data of installed programs) is seen too, where overlayfs can be had; /var/lib/pando is never the machine's. */
+/* /var/lib is the node's disk: what it changes there is in its directory, and stays when the node is killed. What the
+ * machine has there (data of installed programs) is seen too, where overlayfs can be had; /var/lib/pando is never the
+ * machine's. */
 static int disk(const struct view *v, struct err *e)
 {
 	char lib[PATH_MAX], upper[256], work[256], pando[256], options[PATH_MAX + 600];
@@ -232,7 +237,8 @@ static int own_root(struct view *v, const char *tree, struct err *e)
 
 static int enter_root(const struct view *v, struct err *e)
 {
-	if (chdir(v->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+	if (chdir(v->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
+	    chdir("/") < 0)
 		return err_set(e, -errno, "make %s the root: %m", v->root);
 	return 0;
 }
@@ -268,8 +274,10 @@ static int path_has(const char *list, const char *dir)
 
 int env_setup(const struct cluster *c, unsigned i)
 {
-	static const char *const drop[] = { "PANDO_RUN", "PANDO_STATE", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "NOTIFY_SOCKET" };
-	static const char *const dirs[] = { "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin" };
+	static const char *const drop[] = { "PANDO_RUN", "PANDO_STATE", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
+					    "NOTIFY_SOCKET" };
+	static const char *const dirs[] = { "/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
+					    "/usr/bin",        "/sbin",          "/bin" };
 	for (size_t k = 0; k < sizeof drop / sizeof *drop; k++)
 		(void)unsetenv(drop[k]);
 
@@ -284,8 +292,8 @@ int env_setup(const struct cluster *c, unsigned i)
 	path = malloc(size);
 	if (!path)
 		return -ENOMEM;
-	(void)snprintf(path, size, "%s%s%s", old && path_has(old, exe_dir) ? "" : exe_dir, old && path_has(old, exe_dir) ? "" : ":",
-		       old ? old : "");
+	(void)snprintf(path, size, "%s%s%s", old && path_has(old, exe_dir) ? "" : exe_dir,
+		       old && path_has(old, exe_dir) ? "" : ":", old ? old : "");
 	for (size_t k = 0; k < sizeof dirs / sizeof *dirs; k++)
 		if (!path_has(path, dirs[k])) {
 			size_t n = strlen(path);

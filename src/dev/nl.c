@@ -40,7 +40,9 @@ static void *put(struct msg *m, const void *p, size_t size)
 static void begin(struct msg *m, uint16_t type, uint16_t flags, const void *body, size_t size)
 {
 	m->n = 0;
-	struct nlmsghdr h = { .nlmsg_type = type, .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags), .nlmsg_seq = 1 };
+	struct nlmsghdr h = { .nlmsg_type = type,
+			      .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags),
+			      .nlmsg_seq = 1 };
 	(void)put(m, &h, sizeof h);
 	(void)put(m, body, size);
 }
@@ -125,8 +127,10 @@ static int open_netlink(const char *unused)
 		return -errno;
 	struct timeval tv = { .tv_sec = 10 };
 	int one = 1;
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv); /* the kernel answers at once; this is only a deadline */
-	(void)setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one); /* a short answer; a long one is read too */
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv,
+			 sizeof tv); /* the kernel answers at once; this is only a deadline */
+	(void)setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one,
+			 sizeof one); /* a short answer; a long one is read too */
 	return fd;
 }
 
@@ -251,7 +255,9 @@ int nl_addr4(int fd, const char *name, const char *addr, unsigned prefix)
 	if (rc < 0)
 		return rc;
 	struct msg m;
-	struct ifaddrmsg body = { .ifa_family = AF_INET, .ifa_prefixlen = (uint8_t)prefix, .ifa_index = (uint32_t)index };
+	struct ifaddrmsg body = { .ifa_family = AF_INET,
+				  .ifa_prefixlen = (uint8_t)prefix,
+				  .ifa_index = (uint32_t)index };
 	begin(&m, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &body, sizeof body);
 	attr(&m, IFA_LOCAL, &a, sizeof a);
 	attr(&m, IFA_ADDRESS, &a, sizeof a);

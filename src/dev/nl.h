@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-/* Opens a socket of the given type in the network namespace netns_fd (-1: ours); the caller's own namespace is as before when this
- * returns (if it could not be restored the program ends). On 0 the caller owns *ret_fd. */
+/* Opens a socket of the given type in the network namespace netns_fd (-1: ours); the caller's own namespace is as
+ * before when this returns (if it could not be restored the program ends). On 0 the caller owns *ret_fd. */
 int nl_open(int netns_fd, int *ret_fd);
 
 /* Opens path in the network namespace: for /dev/net/tun, whose interfaces come up where it was opened. */

@@ -39,10 +39,12 @@ static int write_file(const char *path, const char *text, struct err *e)
 	return 0;
 }
 
-/* The node's directory: lib (what differs of /var/lib), work (of the same overlay), pando (its /var/lib/pando), etc, log. */
+/* The node's directory: lib (what differs of /var/lib), work (of the same overlay), pando (its /var/lib/pando), etc,
+ * log. */
 static int dir_make(const struct cluster *c, unsigned i, struct err *e)
 {
-	static const char *const dirs[] = { "", "lib", "work", "pando", "etc", "root", "root/upper", "root/work", "root/merged" };
+	static const char *const dirs[] = { "",     "lib",        "work",      "pando",      "etc",
+					    "root", "root/upper", "root/work", "root/merged" };
 	char path[256], text[128];
 	for (size_t k = 0; k < sizeof dirs / sizeof *dirs; k++) {
 		node_path(c, i, dirs[k], path);
@@ -97,9 +99,10 @@ __attribute__((noreturn)) static void init_child(const struct cluster *c, unsign
 	say_no(leash, &e);
 }
 
-/* Between us and pid 1 stands a process that goes where we must not: a new time namespace counts for children only, and the cgroups
- * must be those of the node when its cgroup namespace is made. */
-__attribute__((noreturn)) static void between_child(const struct cluster *c, const struct cg *cg, unsigned i, int leash, int pid_fd)
+/* Between us and pid 1 stands a process that goes where we must not: a new time namespace counts for children only, and
+ * the cgroups must be those of the node when its cgroup namespace is made. */
+__attribute__((noreturn)) static void between_child(const struct cluster *c, const struct cg *cg, unsigned i, int leash,
+						    int pid_fd)
 {
 	struct err e = { .text = "" };
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -217,6 +220,7 @@ int node_kill(struct cluster *c, const struct cg *cg, unsigned i, struct err *e)
 	c->node[i].init = (struct dev_proc){ 0 };
 	c->node[i].frozen = 0;
 	if (net_rc < 0)
-		return err_set(e, net_rc, "node %u was killed, but its network was not cut off before: %s", i, net_e.text);
+		return err_set(e, net_rc, "node %u was killed, but its network was not cut off before: %s", i,
+			       net_e.text);
 	return 0;
 }

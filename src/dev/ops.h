@@ -1,5 +1,5 @@
-/* What `pando dev` does to trial clusters. Each returns 0 or -errno with the words in e, takes and leaves the cluster's lock itself, and is
- * all or nothing as far as the record goes. Root only. Single-threaded programs only. */
+/* What `pando dev` does to trial clusters. Each returns 0 or -errno with the words in e, takes and leaves the cluster's
+ * lock itself, and is all or nothing as far as the record goes. Root only. Single-threaded programs only. */
 #pragma once
 
 #include <stdint.h>
@@ -10,13 +10,13 @@
 struct dev_up {
 	const char *name;
 	unsigned n;
-	double cpu;          /* of each node; 0: no limit */
-	uint64_t mem;        /* of each node; 0: no limit */
+	double cpu;   /* of each node; 0: no limit */
+	uint64_t mem; /* of each node; 0: no limit */
 	enum dev_lan lan;
-	const char *service; /* NULL: pando-keeper, and the nodes form a cluster */
+	const char *service;                  /* NULL: pando-keeper, and the nodes form a cluster */
 	const char *roots[DEV_NODES_MAX + 1]; /* by node; NULL: the machine's own / */
-	int wait_s;          /* how long the nodes may take to be a cluster */
-	int quiet;           /* no progress on standard error */
+	int wait_s;                           /* how long the nodes may take to be a cluster */
+	int quiet;                            /* no progress on standard error */
 };
 
 /* Starts a cluster; on failure, and when interrupted by SIGINT, SIGTERM or SIGHUP, nothing of it is left. */
@@ -29,9 +29,9 @@ int dev_down(const char *name, struct err *e);
 int dev_kill(const char *name, unsigned i, struct err *e);
 int dev_start(const char *name, unsigned i, struct err *e);
 int dev_freeze(const char *name, unsigned i, int on, struct err *e);
-int dev_cpu(const char *name, unsigned i, double cpus, struct err *e);      /* 0: no limit */
-int dev_mem(const char *name, unsigned i, uint64_t bytes, struct err *e);   /* 0: no limit */
-int dev_slow(const char *name, unsigned i, double mbit, struct err *e);     /* 0: no limit */
+int dev_cpu(const char *name, unsigned i, double cpus, struct err *e);    /* 0: no limit */
+int dev_mem(const char *name, unsigned i, uint64_t bytes, struct err *e); /* 0: no limit */
+int dev_slow(const char *name, unsigned i, double mbit, struct err *e);   /* 0: no limit */
 
 /* Between a and b, both ways or (one_way) only what a sends. b 0: all others. */
 int dev_cut(const char *name, unsigned a, unsigned b, int one_way, int cut, struct err *e);
@@ -47,8 +47,9 @@ int dev_heal(const char *name, struct err *e);
 int dev_status(const char *name, int json, struct err *e);
 int dev_list(int json, struct err *e);
 
-/* Makes the nodes of a running trial cluster a Pando cluster: init in node 1, tokens and joins for the others, the services started by say(ctx, i) when
- * their node may start. Waits until all are up, at most until_ms; stop(ctx) != 0 ends it early (-EINTR). */
+/* Makes the nodes of a running trial cluster a Pando cluster: init in node 1, tokens and joins for the others, the
+ * services started by say(ctx, i) when their node may start. Waits until all are up, at most until_ms; stop(ctx) != 0
+ * ends it early (-EINTR). */
 struct dev_boot {
 	const struct cluster *c;
 	const struct cg *cg;

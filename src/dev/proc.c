@@ -56,8 +56,8 @@ int proc_identify(pid_t pid, struct dev_proc *ret)
 	const char *p = strrchr(text, ')');
 	char state = 0;
 	unsigned long long start = 0;
-	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
-			 &start) != 2)
+	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+			 &state, &start) != 2)
 		return -ESRCH;
 	if (state == 'Z' || state == 'X')
 		return -ESRCH;
@@ -142,7 +142,8 @@ __attribute__((noreturn)) static void run_child(int netns_fd, char *const argv[]
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
-/* Gives the input, takes what the program says (its last bytes are dropped when there are many) until it closes its end. */
+/* Gives the input, takes what the program says (its last bytes are dropped when there are many) until it closes its
+ * end. */
 static int run_talk(int sock, const char *input, char *said, size_t size, uint64_t until)
 {
 	size_t left = input ? strlen(input) : 0, got = 0;

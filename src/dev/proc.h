@@ -1,4 +1,5 @@
-/* Processes from outside: who still lives, running programs in other network namespaces. Single-threaded programs only. */
+/* Processes from outside: who still lives, running programs in other network namespaces. Single-threaded programs only.
+ */
 #pragma once
 
 #include <sys/types.h>
@@ -21,8 +22,8 @@ int proc_netns(const struct dev_proc *p, int *ret_fd, struct err *e);
 /* Waits until the process behind a pidfd has ended. -ETIMEDOUT after ms. */
 int proc_wait_gone(int pidfd, int ms);
 
-/* Runs argv (searched in PATH) with input on its standard input, in the network namespace netns_fd (-1: ours), and waits at most 10 s.
- * 0 when it exits with 0; else -EIO (-ENOENT: no such program) with its words in e. */
+/* Runs argv (searched in PATH) with input on its standard input, in the network namespace netns_fd (-1: ours), and
+ * waits at most 10 s. 0 when it exits with 0; else -EIO (-ENOENT: no such program) with its words in e. */
 int proc_run(int netns_fd, char *const argv[], const char *input, struct err *e);
 
 /* Milliseconds left until a clock_ms() time, at least 0. */

@@ -1,4 +1,5 @@
-/* The text form of a cluster's record: cluster.json. Written and read by root only; still, what is out of range is refused. */
+/* The text form of a cluster's record: cluster.json. Written and read by root only; still, what is out of range is
+ * refused. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -21,8 +22,8 @@ static json_t *proc_json(const struct dev_proc *p)
 
 static json_t *node_json(const struct dev_node *n)
 {
-	return json_pack("{s:o, s:f, s:I, s:f, s:s*, s:b}", "init", proc_json(&n->init), "cpu", n->cpu, "mem", (json_int_t)n->mem,
-			 "rate_mbit", n->rate_mbit, "root", n->root, "frozen", n->frozen);
+	return json_pack("{s:o, s:f, s:I, s:f, s:s*, s:b}", "init", proc_json(&n->init), "cpu", n->cpu, "mem",
+			 (json_int_t)n->mem, "rate_mbit", n->rate_mbit, "root", n->root, "frozen", n->frozen);
 }
 
 /* Only what differs from an untouched link, so that the record of a large cluster stays small. */
@@ -33,9 +34,10 @@ static int pairs_json(const struct cluster *c, json_t *array)
 			const struct dev_pair *p = cluster_pair(c, a, b);
 			if (!p->cut && !(p->delay_ms > 0) && !(p->jitter_ms > 0) && !(p->loss_pct > 0))
 				continue;
-			if (json_array_append_new(array, json_pack("{s:i, s:i, s:b, s:f, s:f, s:f}", "from", (int)a, "to", (int)b, "cut",
-								   p->cut, "delay_ms", p->delay_ms, "jitter_ms", p->jitter_ms,
-								   "loss_pct", p->loss_pct)) < 0)
+			if (json_array_append_new(array,
+						  json_pack("{s:i, s:i, s:b, s:f, s:f, s:f}", "from", (int)a, "to",
+							    (int)b, "cut", p->cut, "delay_ms", p->delay_ms, "jitter_ms",
+							    p->jitter_ms, "loss_pct", p->loss_pct)) < 0)
 				return -ENOMEM;
 		}
 	return 0;
@@ -49,11 +51,11 @@ char *cluster_encode(const struct cluster *c)
 	for (unsigned i = 1; i <= c->n; i++)
 		if (json_array_append_new(nodes, node_json(&c->node[i])) < 0)
 			return NULL;
-	_cleanup_(json_p) json_t *j = json_pack("{s:i, s:s, s:b, s:s, s:[i,i], s:s*, s:s*, s:s*, s:o, s:O, s:O}", "version", RECORD_VERSION,
-						"name", c->name, "starting", c->starting, "lan",
-						c->lan == DEV_LAN_USER ? "user" : "bridge", "net", (int)c->net_x, (int)c->net_y,
-						"service", c->service, "exe", c->exe, "libexec", c->libexec, "lan_proc",
-						proc_json(&c->lan_proc), "nodes", nodes, "pairs", pairs);
+	_cleanup_(json_p) json_t *j =
+	    json_pack("{s:i, s:s, s:b, s:s, s:[i,i], s:s*, s:s*, s:s*, s:o, s:O, s:O}", "version", RECORD_VERSION,
+		      "name", c->name, "starting", c->starting, "lan", c->lan == DEV_LAN_USER ? "user" : "bridge",
+		      "net", (int)c->net_x, (int)c->net_y, "service", c->service, "exe", c->exe, "libexec", c->libexec,
+		      "lan_proc", proc_json(&c->lan_proc), "nodes", nodes, "pairs", pairs);
 	return j ? json_dumps(j, JSON_INDENT(1)) : NULL;
 }
 
@@ -80,8 +82,8 @@ static int node_from(json_t *j, struct dev_node *n)
 	json_t *init = NULL;
 	json_int_t mem = 0;
 	const char *root = NULL;
-	if (json_unpack(j, "{s:o, s:F, s:I, s:F, s?s, s:b}", "init", &init, "cpu", &n->cpu, "mem", &mem, "rate_mbit", &n->rate_mbit,
-			"root", &root, "frozen", &n->frozen) < 0 ||
+	if (json_unpack(j, "{s:o, s:F, s:I, s:F, s?s, s:b}", "init", &init, "cpu", &n->cpu, "mem", &mem, "rate_mbit",
+			&n->rate_mbit, "root", &root, "frozen", &n->frozen) < 0 ||
 	    mem < 0)
 		return -EBADMSG;
 	n->mem = (uint64_t)mem;
@@ -93,8 +95,8 @@ static int pair_from(json_t *j, struct cluster *c)
 {
 	int a = 0, b = 0;
 	struct dev_pair p = { 0 };
-	if (json_unpack(j, "{s:i, s:i, s:b, s:F, s:F, s:F}", "from", &a, "to", &b, "cut", &p.cut, "delay_ms", &p.delay_ms, "jitter_ms",
-			&p.jitter_ms, "loss_pct", &p.loss_pct) < 0 ||
+	if (json_unpack(j, "{s:i, s:i, s:b, s:F, s:F, s:F}", "from", &a, "to", &b, "cut", &p.cut, "delay_ms",
+			&p.delay_ms, "jitter_ms", &p.jitter_ms, "loss_pct", &p.loss_pct) < 0 ||
 	    a < 1 || b < 1 || (unsigned)a > c->n || (unsigned)b > c->n)
 		return -EBADMSG;
 	*cluster_pair(c, (unsigned)a, (unsigned)b) = p;
@@ -106,9 +108,9 @@ static int record_from(json_t *j, struct cluster *c)
 	int version = 0, x = 0, y = 0;
 	const char *name = NULL, *lan = NULL, *service = NULL, *exe = NULL, *libexec = NULL;
 	json_t *lan_proc = NULL, *nodes = NULL, *pairs = NULL;
-	if (json_unpack(j, "{s:i, s:s, s:b, s:s, s:[i,i], s?s, s?s, s?s, s:o, s:o, s:o}", "version", &version, "name", &name, "starting",
-			&c->starting, "lan", &lan, "net", &x, &y, "service", &service, "exe", &exe, "libexec", &libexec, "lan_proc",
-			&lan_proc, "nodes", &nodes, "pairs", &pairs) < 0 ||
+	if (json_unpack(j, "{s:i, s:s, s:b, s:s, s:[i,i], s?s, s?s, s?s, s:o, s:o, s:o}", "version", &version, "name",
+			&name, "starting", &c->starting, "lan", &lan, "net", &x, &y, "service", &service, "exe", &exe,
+			"libexec", &libexec, "lan_proc", &lan_proc, "nodes", &nodes, "pairs", &pairs) < 0 ||
 	    version != RECORD_VERSION || strcmp(name, c->name) != 0 || x < 0 || x > 255 || y < 0 || y > 255)
 		return -EBADMSG;
 	c->lan = strcmp(lan, "user") == 0 ? DEV_LAN_USER : DEV_LAN_BRIDGE;

@@ -51,8 +51,8 @@ static json_t *service_json(const struct cluster *c, unsigned i)
 	_cleanup_(json_p) json_t *j = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
 	if (!j || json_unpack(j, "{s:i, s:i, s:i}", "pid", &pid, "runs", &runs, "last_status", &status) < 0)
 		return json_null();
-	return json_pack("{s:b, s:i, s:i, s:i}", "running", pid > 0 && proc_alive(&c->node[i].init), "pid", pid, "runs", runs, "last_status",
-			 status);
+	return json_pack("{s:b, s:i, s:i, s:i}", "running", pid > 0 && proc_alive(&c->node[i].init), "pid", pid, "runs",
+			 runs, "last_status", status);
 }
 
 static json_t *node_json(const struct cluster *c, const struct cg *cg, unsigned i)
@@ -64,9 +64,10 @@ static json_t *node_json(const struct cluster *c, const struct cg *cg, unsigned 
 	node_path(c, i, "service.log", log);
 	(void)snprintf(name, sizeof name, "node%u", i);
 	cg_usage(cg, c->name, i, &cpu_ns, &mem);
-	return json_pack("{s:i, s:s, s:s, s:s, s:i, s:f, s:f, s:I, s:I, s:f, s:s?, s:s, s:o}", "node", (int)i, "state", node_state(n), "name", name, "addr", addr, "pid", (int)n->init.pid, "cpu", n->cpu, "cpu_used_s",
-			 (double)cpu_ns / 1e9, "mem", (json_int_t)n->mem, "mem_used", (json_int_t)mem, "rate_mbit", n->rate_mbit, "root", n->root,
-			 "log", log, "service", service_json(c, i));
+	return json_pack("{s:i, s:s, s:s, s:s, s:i, s:f, s:f, s:I, s:I, s:f, s:s?, s:s, s:o}", "node", (int)i, "state",
+			 node_state(n), "name", name, "addr", addr, "pid", (int)n->init.pid, "cpu", n->cpu,
+			 "cpu_used_s", (double)cpu_ns / 1e9, "mem", (json_int_t)n->mem, "mem_used", (json_int_t)mem,
+			 "rate_mbit", n->rate_mbit, "root", n->root, "log", log, "service", service_json(c, i));
 }
 
 static json_t *pairs_json(const struct cluster *c)
@@ -76,8 +77,9 @@ static json_t *pairs_json(const struct cluster *c)
 		for (unsigned b = 1; b <= c->n; b++) {
 			const struct dev_pair *p = cluster_pair(c, a, b);
 			if (p->cut || p->delay_ms > 0 || p->jitter_ms > 0 || p->loss_pct > 0)
-				(void)json_array_append_new(array, json_pack("{s:i, s:i, s:b, s:f, s:f, s:f}", "from", (int)a, "to", (int)b,
-									     "cut", p->cut, "delay_ms", p->delay_ms, "jitter_ms",
+				(void)json_array_append_new(array, json_pack("{s:i, s:i, s:b, s:f, s:f, s:f}", "from",
+									     (int)a, "to", (int)b, "cut", p->cut,
+									     "delay_ms", p->delay_ms, "jitter_ms",
 									     p->jitter_ms, "loss_pct", p->loss_pct));
 		}
 	return array;
@@ -90,9 +92,9 @@ static json_t *cluster_json(const struct cluster *c, const struct cg *cg)
 		(void)json_array_append_new(nodes, node_json(c, cg, i));
 	char net[32];
 	(void)snprintf(net, sizeof net, "10.%u.%u.0/24", c->net_x & 255, c->net_y & 255);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:i, s:o, s:o}", "name", c->name, "state", cluster_state(c), "lan",
-			 c->lan == DEV_LAN_USER ? "user" : "bridge", "net", net, "dir", c->dir, "service", c->service, "lan_pid",
-			 (int)c->lan_proc.pid, "nodes", nodes, "links", pairs_json(c));
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:i, s:o, s:o}", "name", c->name, "state", cluster_state(c),
+			 "lan", c->lan == DEV_LAN_USER ? "user" : "bridge", "net", net, "dir", c->dir, "service",
+			 c->service, "lan_pid", (int)c->lan_proc.pid, "nodes", nodes, "links", pairs_json(c));
 }
 
 static int json_print(json_t *j, struct err *e)
@@ -111,7 +113,8 @@ static void service_text(const struct cluster *c, unsigned i, char ret[static 64
 {
 	_cleanup_(json_p) json_t *j = service_json(c, i);
 	int running = 0, pid = 0, runs = 0, status = 0;
-	if (json_unpack(j, "{s:b, s:i, s:i, s:i}", "running", &running, "pid", &pid, "runs", &runs, "last_status", &status) < 0)
+	if (json_unpack(j, "{s:b, s:i, s:i, s:i}", "running", &running, "pid", &pid, "runs", &runs, "last_status",
+			&status) < 0)
 		(void)snprintf(ret, 64, "-");
 	else if (running)
 		(void)snprintf(ret, 64, runs > 1 ? "pid %d, start %d" : "pid %d", pid, runs);
@@ -136,8 +139,8 @@ static void node_print(const struct cluster *c, const struct cg *cg, unsigned i)
 	if (n->cpu > 0)
 		(void)snprintf(cpu, sizeof cpu, "%g", n->cpu);
 	service_text(c, i, service);
-	(void)printf("%4u  %-7s %-15s %8d  %5s %8.1f s  %6s %6s  %-12s %s\n", i, node_state(n), addr, (int)n->init.pid, cpu, (double)cpu_ns / 1e9,
-		     used, limit, rate, service);
+	(void)printf("%4u  %-7s %-15s %8d  %5s %8.1f s  %6s %6s  %-12s %s\n", i, node_state(n), addr, (int)n->init.pid,
+		     cpu, (double)cpu_ns / 1e9, used, limit, rate, service);
 }
 
 static void links_print(const struct cluster *c)
@@ -152,7 +155,8 @@ static void links_print(const struct cluster *c)
 			if (p->cut)
 				(void)printf("link %u%s%u: cut\n", a, arrow, b);
 			if (p->delay_ms > 0 || p->jitter_ms > 0)
-				(void)printf("link %u%s%u: %g ms delay each way, %g ms jitter\n", a, arrow, b, p->delay_ms, p->jitter_ms);
+				(void)printf("link %u%s%u: %g ms delay each way, %g ms jitter\n", a, arrow, b,
+					     p->delay_ms, p->jitter_ms);
 			if (p->loss_pct > 0)
 				(void)printf("link %u%s%u: %g %% lost\n", a, arrow, b, p->loss_pct);
 		}
@@ -173,8 +177,8 @@ int dev_status(const char *name, int json, struct err *e)
 		_cleanup_(json_p) json_t *j = cluster_json(c, &cg);
 		return json_print(j, e);
 	}
-	(void)printf("%s: %s, %u of %u nodes on, lan %s, 10.%u.%u.0/24, %s\n", name, cluster_state(c), nodes_on(c), c->n,
-		     c->lan == DEV_LAN_USER ? "user" : "bridge", c->net_x, c->net_y, c->dir);
+	(void)printf("%s: %s, %u of %u nodes on, lan %s, 10.%u.%u.0/24, %s\n", name, cluster_state(c), nodes_on(c),
+		     c->n, c->lan == DEV_LAN_USER ? "user" : "bridge", c->net_x, c->net_y, c->dir);
 	(void)printf("NODE  STATE   ADDRESS              PID    CPU   CPU TIME  MEMORY  LIMIT  LINK         SERVICE\n");
 	for (unsigned i = 1; i <= c->n; i++)
 		node_print(c, &cg, i);
@@ -193,12 +197,15 @@ static void list_one(void *ctx, const char *name)
 	_cleanup_(cluster_free_p) struct cluster *c = NULL;
 	struct err e = { .text = "" };
 	int rc = cluster_load(name, -1, &c, &e);
-	const char *state = c && rc == 0 ? cluster_state(c) : cluster_busy(name) ? "starting" : rc == -EPERM ? "strange" : "interrupted";
+	const char *state = c && rc == 0         ? cluster_state(c)
+			    : cluster_busy(name) ? "starting"
+			    : rc == -EPERM       ? "strange"
+						 : "interrupted";
 	unsigned n = c ? c->n : 0, on = c ? nodes_on(c) : 0;
 	const char *lan = c && c->lan == DEV_LAN_USER ? "user" : "bridge";
 	if (l->array)
-		(void)json_array_append_new(l->array, json_pack("{s:s, s:s, s:i, s:i, s:s}", "name", name, "state", state, "nodes", (int)n, "on",
-								(int)on, "lan", lan));
+		(void)json_array_append_new(l->array, json_pack("{s:s, s:s, s:i, s:i, s:s}", "name", name, "state",
+								state, "nodes", (int)n, "on", (int)on, "lan", lan));
 	else {
 		if (l->n == 0)
 			(void)printf("%-20s %-12s %5s %5s  LAN\n", "NAME", "STATE", "NODES", "ON");

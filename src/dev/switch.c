@@ -19,7 +19,9 @@ enum { READY_MS = 10000 };
 
 void switch_mac(const struct cluster *c, unsigned i, uint8_t ret[static 6])
 {
-	const uint8_t mac[6] = { 0x02, 'P', (uint8_t)c->net_x, (uint8_t)c->net_y, 0, (uint8_t)i }; /* 0x02: given locally */
+	const uint8_t mac[6] = {
+		0x02, 'P', (uint8_t)c->net_x, (uint8_t)c->net_y, 0, (uint8_t)i
+	}; /* 0x02: given locally */
 	memcpy(ret, mac, 6);
 }
 
@@ -39,7 +41,8 @@ int switch_hold_main(int leash_fd)
 		(void)pause();
 }
 
-__attribute__((noreturn)) static void switch_child(const struct cluster *c, const struct cg *cg, int leash, int listener)
+__attribute__((noreturn)) static void switch_child(const struct cluster *c, const struct cg *cg, int leash,
+						   int listener)
 {
 	struct err e = { .text = "" };
 	char a[16], b[16], program[4200];

@@ -15,7 +15,9 @@ static void test_a_record_comes_back_as_it_was(void)
 	a->net_y = 200;
 	a->starting = 1;
 	CHECK((a->service = strdup("exec \"sleep\" 1; # \xc3\xa4")));
-	a->node[2] = (struct dev_node){ .init = { 4711, 123456789012345 }, .cpu = 0.5, .mem = 1ull << 40, .rate_mbit = 1.5, .frozen = 1 };
+	a->node[2] = (struct dev_node){
+		.init = { 4711, 123456789012345 }, .cpu = 0.5, .mem = 1ull << 40, .rate_mbit = 1.5, .frozen = 1
+	};
 	CHECK((a->node[3].root = strdup("/srv/trixie")));
 	*cluster_pair(a, 1, 3) = (struct dev_pair){ .delay_ms = 10, .jitter_ms = 0.25, .loss_pct = 1.5 };
 	cluster_pair(a, 3, 2)->cut = 1;
@@ -56,7 +58,9 @@ static void test_a_damaged_record_is_refused(void)
 
 static void test_names_that_would_leave_the_directory_are_refused(void)
 {
-	static const char *const bad[] = { "", ".", "..", "a/b", "-x", "a b", "a\n", "123456789012345678901234567890123" };
+	static const char *const bad[] = {
+		"", ".", "..", "a/b", "-x", "a b", "a\n", "123456789012345678901234567890123"
+	};
 	for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
 		CHECK(cluster_name_check(bad[k], NULL) == -EINVAL);
 	CHECK(cluster_name_check("Test.1_a-b", NULL) == 0);

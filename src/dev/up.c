@@ -84,7 +84,8 @@ static int root_check(unsigned i, const char *dir, char **ret, struct err *e)
 	if (!real || stat(real, &st) < 0)
 		return err_set(e, -errno, "--root of node %u: %s: %m", i, dir);
 	if (!S_ISDIR(st.st_mode) || strpbrk(real, ":,\\"))
-		return err_set(e, -EINVAL, "--root of node %u: %s: not a directory, or with : , \\ in its name", i, dir);
+		return err_set(e, -EINVAL, "--root of node %u: %s: not a directory, or with : , \\ in its name", i,
+			       dir);
 	*ret = real;
 	real = NULL;
 	return 0;
@@ -157,8 +158,13 @@ static int services_up(struct up *u, struct err *e)
 {
 	int rc = 0;
 	if (!u->c->service) {
-		struct dev_boot b = { .c = u->c, .cg = &u->cg, .until_ms = clock_ms() + (uint64_t)u->how->wait_s * 1000, .say = service_say,
-				      .stop = interrupted, .progress = progress, .ctx = u };
+		struct dev_boot b = { .c = u->c,
+				      .cg = &u->cg,
+				      .until_ms = clock_ms() + (uint64_t)u->how->wait_s * 1000,
+				      .say = service_say,
+				      .stop = interrupted,
+				      .progress = progress,
+				      .ctx = u };
 		return dev_boot(&b, e);
 	}
 	for (unsigned i = 1; i <= u->c->n && rc == 0; i++)
@@ -166,7 +172,8 @@ static int services_up(struct up *u, struct err *e)
 	return rc;
 }
 
-/* The CPU limits come last: they would only have slowed the start. Then the leashes go: from here on the cluster stays. */
+/* The CPU limits come last: they would only have slowed the start. Then the leashes go: from here on the cluster stays.
+ */
 static int finish(struct up *u, struct err *e)
 {
 	struct cluster *c = u->c;
@@ -237,7 +244,9 @@ static int leftovers_check(const struct up *u, struct err *e)
 	const char *name = u->how->name;
 	(void)snprintf(dir, sizeof dir, DEV_BASE "/" DEV_PREFIX "%s", name);
 	if (cg_exists(&u->cg, name) && lstat(dir, &st) < 0)
-		return err_set(e, -EEXIST, "cgroups of an earlier \"%s\" are left; clean up with: pando dev down --name %s", name, name);
+		return err_set(e, -EEXIST,
+			       "cgroups of an earlier \"%s\" are left; clean up with: pando dev down --name %s", name,
+			       name);
 	return 0;
 }
 
@@ -271,7 +280,8 @@ int dev_up(const struct dev_up *how, struct err *e)
 		return rc;
 	}
 	if (!how->quiet)
-		(void)fprintf(stderr, "%s: %u node%s up in %.1f s; try: pando dev exec 1 --name %s -- hostname\n", how->name, how->n,
-			      how->n == 1 ? "" : "s", (double)(clock_ms() - u.began_ms) / 1000, how->name);
+		(void)fprintf(stderr, "%s: %u node%s up in %.1f s; try: pando dev exec 1 --name %s -- hostname\n",
+			      how->name, how->n, how->n == 1 ? "" : "s", (double)(clock_ms() - u.began_ms) / 1000,
+			      how->name);
 	return 0;
 }

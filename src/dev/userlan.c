@@ -39,7 +39,8 @@ static int lan_connect(const struct cluster *c, int *ret_fd, struct err *e)
 	_cleanup_(close_p) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct sockaddr_un a = lan_addr(c);
 	struct timeval tv = { .tv_sec = ANSWER_S };
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) < 0 ||
+	    connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
 		return err_set(e, -errno, "the switch of \"%s\" (%s): %m", c->name, a.sun_path);
 	*ret_fd = take_fd(&fd);
 	return 0;
@@ -123,8 +124,8 @@ int userlan_apply_pairs(const struct cluster *c, struct err *e)
 			char text[128];
 			if (a == b)
 				continue;
-			(void)snprintf(text, sizeof text, "pair %u %u %.0f %.0f %.0f %d", a, b, p->delay_ms * 1000, p->jitter_ms * 1000,
-				       p->loss_pct * 10000, p->cut);
+			(void)snprintf(text, sizeof text, "pair %u %u %.0f %.0f %.0f %d", a, b, p->delay_ms * 1000,
+				       p->jitter_ms * 1000, p->loss_pct * 10000, p->cut);
 			rc = lan_order(sock, text, -1, e);
 		}
 	return rc;

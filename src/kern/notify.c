@@ -16,7 +16,7 @@ int notify_recv(int listener, struct seccomp_notif *ret)
 	if (n < 0)
 		return -errno;
 	if (!(p.revents & POLLIN))
-		return p.revents & (POLLHUP | POLLERR) ? -EPIPE : -EAGAIN;
+		return p.revents & POLLHUP ? -EPIPE : -EAGAIN; /* POLLERR only says that a signal hit us while the list was locked */
 	memset(ret, 0, sizeof *ret);
 	return ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, ret) < 0 ? -errno : 0;
 }

@@ -12,14 +12,14 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "member/cluster.h"
-#include "member/pump.h"
+#include "member/post.h"
 #include "wire/rd.h"
 
 enum {
 	HEARTBEAT_MS = 100, /* also the period of libraft's tick */
 	ELECTION_MS = 600,  /* an election begins 1 to 2 times as long after the last heartbeat: a new leader leads within 1.4 s */
-	CONNECT_RETRY_MS = 100,
 	SEGMENT_SIZE = 1 << 20, /* files of the log; entries are small */
+	CAPACITY_KIB = 128,
 	SNAPSHOT_EVERY = 512,   /* commands */
 	SNAPSHOT_TRAILING = 128,
 };
@@ -27,9 +27,9 @@ enum {
 struct engine {
 	struct engine_config cfg;
 	struct raft raft;
-	struct raft_io io;
+	struct post_io io;
 	struct raft_fsm fsm;
-	struct pump *pump;
+	struct post *post;
 	raft_term ready_term; /* the term whose barrier was applied */
 	raft_term barrier_term;
 	bool barrier_busy;
@@ -167,14 +167,14 @@ static int raft_make(struct engine *g, const char *dir)
 	char address[16]; /* libraft wants one per node; the links know the real ones */
 	(void)snprintf(address, sizeof address, "n%u", g->cfg.self);
 
-	int rv = raft_uv_init(&g->io, g->cfg.loop, dir, pump_transport(g->pump));
+	int rv = raft_uv_init(&g->io.io, g->cfg.loop, dir, post_transport(g->post));
 	if (rv != 0)
 		return rv;
-	raft_uv_set_segment_size(&g->io, SEGMENT_SIZE);
-	raft_uv_set_connect_retry_delay(&g->io, CONNECT_RETRY_MS);
-	rv = raft_init(&g->raft, &g->io, &g->fsm, g->cfg.self, address);
+	raft_uv_set_segment_size(&g->io.io, SEGMENT_SIZE);
+	post_attach(g->post, &g->io);
+	rv = raft_init(&g->raft, &g->io.io, &g->fsm, g->cfg.self, address);
 	if (rv != 0) {
-		raft_uv_close(&g->io);
+		raft_uv_close(&g->io.io);
 		return rv;
 	}
 	g->raft_made = true;
@@ -184,6 +184,10 @@ static int raft_make(struct engine *g, const char *dir)
 	raft_set_snapshot_threshold(&g->raft, SNAPSHOT_EVERY);
 	raft_set_snapshot_trailing(&g->raft, SNAPSHOT_TRAILING);
 	raft_set_pre_vote(&g->raft, true);
+#ifdef RAFT_HAS_CAPACITY
+	/* It refuses entries when less room than this (KiB) is laid by in segments; the default fits larger segments than ours. */
+	raft_set_capacity_threshold(&g->raft, CAPACITY_KIB);
+#endif
 	if (g->cfg.bootstrap && (rv = bootstrap(g, address)) != 0)
 		return rv;
 	rv = raft_start(&g->raft);
@@ -191,21 +195,21 @@ static int raft_make(struct engine *g, const char *dir)
 	return rv;
 }
 
-static void engine_free(struct engine *g)
+static void engine_freed(void *ctx)
 {
-	pump_free(g->pump);
+	struct engine *g = ctx;
+	void (*closed)(void *ctx) = g->closed;
+	void *closed_ctx = g->closed_ctx;
 	free(g);
+	if (closed)
+		closed(closed_ctx);
 }
 
 static void raft_closed(struct raft *r)
 {
 	struct engine *g = r->data;
-	void (*closed)(void *ctx) = g->closed;
-	void *ctx = g->closed_ctx;
-	raft_uv_close(&g->io);
-	engine_free(g);
-	if (closed)
-		closed(ctx);
+	raft_uv_close(&g->io.io);
+	post_free(g->post, engine_freed, g);
 }
 
 int engine_new(const struct engine_config *cfg, struct engine **ret, struct err *e)
@@ -218,7 +222,7 @@ int engine_new(const struct engine_config *cfg, struct engine **ret, struct err 
 	g->cfg = *cfg;
 	g->cfg.dir = NULL; /* borrowed for this call only */
 	g->fsm = (struct raft_fsm){ .version = 1, .data = g, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore };
-	int rc = pump_new(cfg->loop, cfg->links, &g->pump, e);
+	int rc = post_new(cfg->loop, cfg->links, &g->post, e);
 	if (rc < 0) {
 		free(g);
 		return rc;
@@ -231,7 +235,7 @@ int engine_new(const struct engine_config *cfg, struct engine **ret, struct err 
 		if (g->raft_made)
 			engine_close(g, NULL, NULL);
 		else
-			engine_free(g);
+			post_free(g->post, engine_freed, g);
 		return rc;
 	}
 	*ret = g;
@@ -392,9 +396,4 @@ void engine_yield(struct engine *g)
 	g->transfer_busy = true;
 	if (raft_transfer(&g->raft, &g->transfer, 0, transfer_done) != 0)
 		g->transfer_busy = false;
-}
-
-void engine_down(struct engine *g, uint16_t node)
-{
-	pump_down(g->pump, node);
 }

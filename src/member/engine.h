@@ -1,4 +1,4 @@
-/* The raft log: libraft with its files in a directory, its bytes over the links (member/pump.h), and a state machine given as
+/* The raft log: libraft with its files in a directory, its bytes over the links (member/post.h), and a state machine given as
  * callbacks. Loop thread only; callbacks come from the loop, apply and done also from within engine_propose and engine_change when
  * this node is the only voter.
  *
@@ -68,9 +68,6 @@ int engine_change(struct engine *g, enum roles_step step, uint16_t node);
 
 /* Asks another voter to lead; nothing happens if there is none. */
 void engine_yield(struct engine *g);
-
-/* The link to a node went down. */
-void engine_down(struct engine *g, uint16_t node);
 
 /* Why it failed, in words. */
 const char *engine_error(const struct engine *g);

@@ -335,8 +335,7 @@ void member_link_up(struct member *m, uint16_t node)
 
 void member_link_down(struct member *m, uint16_t node)
 {
-	if (!m->closing)
-		engine_down(m->engine, node);
+	/* Nothing to do: silence counts from the last sign of life, and libraft tries again by itself. */
 }
 
 /* ---- what raft applies ---- */
@@ -486,7 +485,6 @@ static void peers_drop(struct member *m, uint64_t now)
 			continue;
 		m->peers[i][0] = 0;
 		links_peer_drop(m->cfg.links, i);
-		engine_down(m->engine, i);
 	}
 }
 

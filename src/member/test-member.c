@@ -141,14 +141,24 @@ static void on_error(void *ctx, int code, const char *words)
 	x->n_errors++;
 }
 
+/* A port below those that the kernel gives to connections: it is still free when the machine is started again. */
 static uint16_t port_free(void)
 {
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t n = sizeof sa;
-	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&sa, sizeof sa) == 0 && getsockname(fd, (struct sockaddr *)&sa, &n) == 0);
-	CHECK(close(fd) == 0);
-	return ntohs(sa.sin_port);
+	static unsigned next;
+	if (!next)
+		next = (unsigned)getpid() * 16;
+	for (unsigned tries = 0; tries < 1000; tries++) {
+		uint16_t port = (uint16_t)(15000 + next++ % 15000);
+		struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port) };
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		CHECK(fd >= 0);
+		int rc = bind(fd, (struct sockaddr *)&sa, sizeof sa);
+		CHECK(close(fd) == 0);
+		if (rc == 0)
+			return port;
+	}
+	CHECK(false);
+	return 0;
 }
 
 static void machine_make(uint16_t id)
@@ -218,6 +228,21 @@ static const struct cluster_member *sees(uint16_t who, uint16_t whom)
 	static const struct cluster_member none;
 	const struct cluster_member *o = cluster_member(member_cluster(g_m[who].m), whom);
 	return o ? o : &none;
+}
+
+/* What everybody thinks, for a reader of a failure. */
+static void show(void)
+{
+	for (uint16_t i = 1; i <= N; i++) {
+		const struct machine *x = &g_m[i];
+		struct nodeset v;
+		if (!x->m)
+			continue;
+		v = member_voters(x->m);
+		(void)fprintf(stderr, "node %u: %s, incarnation %u, leader %u, voters %llx, frozen %u, ended %u, saw %u deaths\n", i,
+			      x->running ? "runs" : "stands", member_incarnation(x->m), member_leader(x->m), (unsigned long long)v.w[0],
+			      x->n_froze, x->n_ended, x->n_dead);
+	}
 }
 
 static bool all_run(uint16_t n)
@@ -403,7 +428,8 @@ static void test_a_restarted_daemon_loses_nothing(void)
 	CHECK(g_m[2].running);
 	UNTIL(5000, all_run(3));
 	pass(2000);
-	CHECK(all_run(3) && member_incarnation(g_m[2].m) == 1);
+	UNTIL(3000, all_run(3));
+	CHECK(member_incarnation(g_m[2].m) == 1);
 	CHECK(g_m[1].n_froze + g_m[2].n_froze + g_m[3].n_froze == froze);
 	CHECK(g_m[1].n_dead == 0 && g_m[3].n_dead == 0);
 }
@@ -463,7 +489,8 @@ static void test_a_short_cut_is_nothing(void)
 	cut(2, 1, false);
 	cut(2, 3, false);
 	pass(1200);
-	CHECK(all_run(3) && g_m[2].n_froze == froze && g_m[1].n_dead == dead && g_m[2].n_ended == 0);
+	UNTIL(3000, all_run(3)); /* if it was the leader that was cut off, there is another one first */
+	CHECK(g_m[2].n_froze == froze && g_m[1].n_dead == dead && g_m[2].n_ended == 0);
 }
 
 static void test_a_node_that_leaves_is_dead_at_once_and_may_be_removed(void)
@@ -474,7 +501,8 @@ static void test_a_node_that_leaves_is_dead_at_once_and_may_be_removed(void)
 	g_m[3].running = false;
 	member_leave(g_m[3].m, set_true, &left);
 	UNTIL(3500, left);
-	CHECK(g_m[1].n_dead == dead + 1 && g_m[1].dead[dead] == 3 && g_m[1].dead_incarnation[dead] == incarnation);
+	UNTIL(500, g_m[1].n_dead == dead + 1);
+	CHECK(g_m[1].dead[dead] == 3 && g_m[1].dead_incarnation[dead] == incarnation);
 	machine_kill(3);
 	UNTIL(2000, all_vote(2));
 	CHECK(all_run(2) && sees(1, 3)->state == MEMBER_DEAD);
@@ -524,7 +552,7 @@ int main(int argc, char **argv)
 	CHECK(signal(SIGPIPE, SIG_IGN) != SIG_ERR);
 	(void)snprintf(g_root, sizeof g_root, "/tmp/pando-member-XXXXXX");
 	CHECK(mkdtemp(g_root));
-	CHECK(atexit(root_remove) == 0);
+	CHECK(atexit(root_remove) == 0 && atexit(show) == 0);
 	CHECK(uv_loop_init(&g_loop) == 0 && uv_timer_init(&g_loop, &g_timer) == 0 && uv_timer_start(&g_timer, timer_turn, 5, 5) == 0);
 	TEST(test_a_cluster_begins_with_one_node);
 	TEST(test_two_more_join_by_tokens);

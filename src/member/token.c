@@ -10,7 +10,7 @@
 #include "wire/rd.h"
 #include "wire/wr.h"
 
-enum { TOKEN_VERSION = 1, TOKEN_BYTES_MAX = (TOKEN_TEXT_SIZE - 16) / 4 * 3 };
+enum { TOKEN_VERSION = 1 };
 
 static const char prefix[] = "pando1.";
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -30,12 +30,14 @@ static char *base64url_encode(const uint8_t *p, size_t n, char *to)
 	return to;
 }
 
-/* The number of bytes, or -EINVAL: another character, a length that cannot be, bits that are lost. */
-static int base64url_decode(const char *p, size_t n, uint8_t *to)
+/* The number of bytes, or -EINVAL: another character, a length that cannot be, bits that are lost, more than size bytes. */
+static int base64url_decode(const char *p, size_t n, uint8_t *to, size_t size)
 {
 	uint32_t bits = 0;
 	unsigned have = 0;
 	int count = 0;
+	if (n / 4 * 3 + 3 > size)
+		return -EINVAL;
 	for (size_t i = 0; i < n; i++) {
 		const char *d = p[i] ? strchr(digits, p[i]) : NULL;
 		if (!d)
@@ -100,8 +102,8 @@ int token_decode(const char *text, struct token *ret, struct err *e)
 	if (n <= strlen(prefix) || n >= TOKEN_TEXT_SIZE || strncmp(text, prefix, strlen(prefix)) != 0)
 		return err_set(e, -EINVAL, "this is not a join token (it begins with %s)", prefix);
 
-	uint8_t bytes[TOKEN_BYTES_MAX + 3];
-	int size = base64url_decode(text + strlen(prefix), n - strlen(prefix), bytes);
+	uint8_t bytes[TOKEN_TEXT_SIZE];
+	int size = base64url_decode(text + strlen(prefix), n - strlen(prefix), bytes, sizeof bytes);
 	if (size < 0 || bytes_decode(bytes, (size_t)size, ret) < 0)
 		return err_set(e, -EINVAL, "this join token is damaged: copy all of it");
 	return 0;

@@ -164,8 +164,12 @@ static void watch_readable(uv_poll_t *h, int status, int events)
 {
 	struct watch *w = h->data;
 	(void)events;
+	/* The kernel's poll of a listener answers EPOLLERR when a signal (our SIGCHLD) interrupts its wait for the list's lock, and
+	 * libuv then stops the handle with EBADF: that is no end. Only EPOLLHUP is. */
+	if (status < 0)
+		(void)uv_poll_start(h, UV_READABLE | UV_DISCONNECT, watch_readable);
 	for (int i = 0; i < WATCH_BATCH; i++) {
-		int rc = status < 0 ? -EPIPE : watch_take_one(w);
+		int rc = watch_take_one(w);
 		if (rc == -EAGAIN)
 			return;
 		if (rc == -EPIPE) { /* the last task of the session is gone */

@@ -163,13 +163,13 @@ int frame_hello_decode(const uint8_t *p, size_t n, struct frame_hello *ret)
 	struct rd r;
 	rd_init(&r, p, n);
 	struct frame_hello h = { .version = rd_u16(&r) };
-	if (!r.bad && h.version != HELLO_VERSION) {
+	if (!r.bad && h.version != FRAME_HELLO_VERSION) {
 		*ret = h;
 		return -EPROTONOSUPPORT;
 	}
 	h.node = rd_u16(&r);
 	h.heartbeat_ms = rd_u32(&r);
-	if (h.heartbeat_ms < HELLO_HEARTBEAT_MIN || h.heartbeat_ms > HELLO_HEARTBEAT_MAX)
+	if (h.heartbeat_ms < FRAME_HEARTBEAT_MIN_MS || h.heartbeat_ms > FRAME_HEARTBEAT_MAX_MS)
 		rd_fail(&r);
 	int rc = rd_done(&r);
 	if (rc < 0)

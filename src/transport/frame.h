@@ -68,7 +68,7 @@ struct frame_hello {
 	uint32_t heartbeat_ms;
 };
 
-enum { HELLO_VERSION = 1, HELLO_SIZE = 8, HELLO_HEARTBEAT_MIN = 10, HELLO_HEARTBEAT_MAX = 60000 };
+enum { FRAME_HELLO_VERSION = 1, FRAME_HELLO_SIZE = 8, FRAME_HEARTBEAT_MIN_MS = 10, FRAME_HEARTBEAT_MAX_MS = 60000 };
 
 void frame_hello_encode(struct wr *w, const struct frame_hello *h);
 

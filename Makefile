@@ -1,0 +1,30 @@
+# Thin: everything is meson's. `make demo` and `make check` are all that a fresh machine needs.
+BUILD ?= build
+DEPS = meson ninja-build pkg-config gcc libc6-dev libuv1-dev libraft-dev libssl-dev libjansson-dev libfuse3-dev libseccomp-dev \
+	libxxhash-dev uthash-dev scdoc mandoc iproute2 nftables procps psmisc python3-minimal openssl
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	meson setup $(BUILD)
+
+# Installs what is missing of Debian's packages (as root; else says what to install).
+deps:
+	@missing=""; for p in $(DEPS); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" != 0 ]; then echo "install as root: apt-get install$$missing"; exit 1; fi; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+check: deps
+	@$(MAKE) --no-print-directory all
+	@tests/run-all $(BUILD)
+
+install: all
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all deps check install clean
