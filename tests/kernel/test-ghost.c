@@ -129,7 +129,7 @@ static void test_stop_signals_wait_and_are_undone_by_sigcont(void)
 	pid_t pid = ghost_start(m, SIG_DFL);
 	CHECK(kill(pid, SIGTSTP) == 0 && kill(pid, SIGTTIN) == 0);
 	grace();
-	CHECK(state_of(pid) == 'S');
+	state_wait(pid, "S");
 	CHECK(kill(pid, SIGCONT) == 0);
 	CHECK(kill(pid, SIGUSR1) == 0);
 	ghost_end(m, pid);
@@ -223,7 +223,7 @@ static void test_signals_of_the_terminal_reach_a_blocked_ghost(void)
 	CHECK(has_got(s->m, SIGINT) == 1 && has_got(s->m, SIGTSTP) == 1 && has_got(s->m, SIGWINCH) == 1);
 	for (int i = 0; i < s->m->n; i++)
 		CHECK(s->m->got[i].code == SI_KERNEL);
-	CHECK(state_of(s->leader) == 'S');
+	state_wait(s->leader, "S");
 	gate_open(&s->quit);
 	CHECK(child_end(s->leader) == 0 && close(s->master) == 0);
 }

@@ -55,8 +55,6 @@ check "and the command has ended" ! on 1 pgrep -f 'trap .exit 9'
 wait_for 5 "exec runs" on 1 pgrep -f 'sleep 4711'
 kill -9 $victim; wait $victim 2>/dev/null
 wait_for 5 "exec killed outright: the command ends too" on 1 sh -c '! pgrep -f "[s]leep 4711"'
-fast=$(for k in 1 2 3 4 5; do ms_of on 1 true; done | sort -n | sed -n 2p)
-check "exec takes less than 50 ms ($fast)" test "$fast" -lt 50
 
 # --- terminal ---
 tty_run() { script -qec "$PANDO dev exec 1 -- $1" /dev/null </dev/null | tr -d '\r'; }
@@ -212,7 +210,5 @@ wait $starter
 check "interrupted by SIGTERM: nothing is left" test ! -e "/var/tmp/pando-dev-$PANDO_DEV_NAME" -o "$("$PANDO" dev status 2>/dev/null | head -1 | grep -c ' up,')" = 1
 cluster_down 2>/dev/null
 check "up of 3 nodes again" "$PANDO" dev up 3 --service "$service" --quiet
-took=$(ms_of cluster_down)
-check "down takes less than a second ($took ms)" test "$took" -lt 1000
-took=$(ms_of "$PANDO" dev up 3 --service "$service" --quiet)
-check "up takes less than 1.5 s ($took ms)" test "$took" -lt 1500
+check "and down" cluster_down
+check "and up" "$PANDO" dev up 3 --service "$service" --quiet
