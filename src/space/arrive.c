@@ -406,6 +406,8 @@ static void arrive_go(struct arrival *a)
 	p->arrival = NULL;
 	p->r->flags &= ~(unsigned)PREC_HELD;
 	p->placed_ns = clock_ns();
+	if (s->cfg.arrived)
+		s->cfg.arrived(s->cfg.ctx, p->pid, p->outer, a->image.features);
 	if (a->comes_home) {
 		/* Runs under its real parent again; a record is kept only if other nodes have ghosts of it. */
 		p->r->flags = 0;

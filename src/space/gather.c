@@ -351,6 +351,7 @@ static int details_fill(struct trap *t, const struct procinfo *info, struct exec
 		return err_set(e, -ENOMEM, "no memory");
 	im->oom_score_adj = number_file(outer, "oom_score_adj", 0, 10);
 	im->personality = (uint32_t)number_file(outer, "personality", 0, 16);
+	im->features = s->cfg.features ? s->cfg.features(s->cfg.ctx, im->pid, outer) : 0;
 	return 0;
 }
 

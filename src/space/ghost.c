@@ -405,7 +405,7 @@ void body_report(struct space *s, struct proc *p)
 	parent_gone_tell(s, p);
 	parent_unload(s, p->r->ppid);
 	if (s->cfg.ended)
-		s->cfg.ended(s->cfg.ctx, s->self, NULL, 0, p->r->utime_us + p->r->stime_us);
+		s->cfg.ended(s->cfg.ctx, p->pid, s->self, 0, p->r->utime_us + p->r->stime_us);
 	if (p->r->flags & PREC_KILLED) {
 		proc_forget(s, p);
 		return;
@@ -503,7 +503,7 @@ static void on_exited(void *ctx, uint16_t from, const uint8_t *msg, size_t n)
 		p->r->stime_us = stime;
 		p->r->maxrss_kb = maxrss;
 		if (s->cfg.ended)
-			s->cfg.ended(s->cfg.ctx, from, NULL, (clock_ns() - p->placed_ns) / 1000, utime + stime);
+			s->cfg.ended(s->cfg.ctx, p->pid, from, (clock_ns() - p->placed_ns) / 1000, utime + stime);
 		ghost_finish(s, p, status);
 	}
 	_cleanup_(wr_fini) struct wr w = { 0 };

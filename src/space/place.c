@@ -98,6 +98,8 @@ static void exports_undo(struct placing *pl)
 /* The call goes on here. */
 static void place_local(struct placing *pl, const char *why)
 {
+	if (pl->s->cfg.unplaced)
+		pl->s->cfg.unplaced(pl->s->cfg.ctx, pl->trap.pid, why);
 	log_debug("pid %d: %s to node %u: %s, runs here", pl->g.image.pid, pl->g.image.path ? pl->g.image.path : "exec", pl->node, why);
 	exports_undo(pl);
 	struct tracee *t = take_ptr(pl->tracee);
@@ -228,7 +230,7 @@ static void ghost_done(struct placing *pl)
 	trace_detach(take_ptr(pl->tracee), 0);
 	pid_send(pl, MSG_EXEC_GO);
 	if (s->cfg.placed)
-		s->cfg.placed(s->cfg.ctx, pl->node);
+		s->cfg.placed(s->cfg.ctx, im->pid, pl->node);
 	log_debug("pid %d: %s runs on node %u after %lu us", im->pid, im->path, pl->node,
 		  (unsigned long)((clock_ns() - pl->start_ns) / 1000));
 	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)im->pid);
@@ -424,7 +426,7 @@ static int program_is_there(struct trap *t, char path[static EXEC_PATH_MAX])
 static uint16_t node_choose(struct trap *t, const char *path)
 {
 	struct space *s = t->s;
-	struct space_place q = { .path = path, .cwd = "", .outer = (pid_t)t->req.pid, .sid = t->w->sid };
+	struct space_place q = { .path = path, .pid = t->pid, .outer = (pid_t)t->req.pid, .sid = t->w->sid };
 	uint16_t node = s->cfg.place(s->cfg.ctx, &q);
 	if (node == 0 || node > NODE_MAX || node == s->self || !links_is_up(s->links, node))
 		return s->self;

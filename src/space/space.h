@@ -20,12 +20,9 @@ struct space;
 /* What the policy is asked at an exec. */
 struct space_place {
 	const char *path;     /* of the program, as given */
-	const char *cwd;
-	pid_t outer;
-	uint32_t uid;
-	int32_t sid;
-	int stdin_tty;
-	uint16_t wanted;      /* node that the user asked for, 0: none */
+	int32_t pid;          /* of the process */
+	pid_t outer;          /* its number in our own pid namespace */
+	int32_t sid;          /* session of the space */
 };
 
 /* Keeps descriptors for a successor; see keeper/client.h. */
@@ -66,9 +63,14 @@ struct space_config {
 	int (*files)(void *ctx, pid_t outer, const char *path, const char *cwd, uint8_t **ret, size_t *ret_n, struct err *e);
 	/* Are they the same here? 0, or -errno with the words why not. */
 	int (*files_check)(void *ctx, const uint8_t *p, size_t n, struct err *e);
-	/* Bookkeeping of the policy. node: where it was placed; 0: an exec that stayed here has ended (not reported for all). */
-	void (*placed)(void *ctx, uint16_t node);
-	void (*ended)(void *ctx, uint16_t node, const char *path, uint64_t wall_us, uint64_t cpu_us);
+	/* Bookkeeping of the policy; may be NULL. placed: it runs on node. unplaced: the exec stayed here after all. ended: a process that was
+	 * placed on node from here (or, node ourselves, came here) has ended, with what it used since. */
+	void (*placed)(void *ctx, int32_t pid, uint16_t node);
+	void (*unplaced)(void *ctx, int32_t pid, const char *why);
+	void (*ended)(void *ctx, int32_t pid, uint16_t node, uint64_t wall_us, uint64_t cpu_us);
+	/* The feature sets that go along with an image, and those that came with one whose body now runs here. May be NULL. */
+	uint64_t (*features)(void *ctx, int32_t pid, pid_t outer);
+	void (*arrived)(void *ctx, int32_t pid, pid_t outer, uint64_t features);
 	/* The table of foreign and hidden pids changed (for /proc). kind: 0 gone, 1 hidden here (body on node). */
 	void (*pid_changed)(void *ctx, int32_t pid, int kind, uint16_t node);
 	/* Node's incarnation and whether it is up; for messages to nodes. */
