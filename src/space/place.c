@@ -61,6 +61,7 @@ struct placing {
 	struct tracee *tracee;
 	unsigned n_left;     /* exports under way */
 	int failed;
+	int status;          /* the target's answer */
 	int is_asked;        /* the call was sent and is not answered yet */
 	int is_dead;         /* the caller ended meanwhile */
 	int ghost_fd;        /* number in the caller */
@@ -99,7 +100,7 @@ static void exports_undo(struct placing *pl)
 static void place_local(struct placing *pl, const char *why)
 {
 	if (pl->s->cfg.unplaced)
-		pl->s->cfg.unplaced(pl->s->cfg.ctx, pl->trap.pid, why);
+		pl->s->cfg.unplaced(pl->s->cfg.ctx, pl->trap.pid, pl->node, pl->status, why);
 	log_debug("pid %d: %s to node %u: %s, runs here", pl->g.image.pid, pl->g.image.path ? pl->g.image.path : "exec", pl->node, why);
 	exports_undo(pl);
 	struct tracee *t = take_ptr(pl->tracee);
@@ -303,6 +304,7 @@ static void place_answered(void *ctx, int status, const uint8_t *p, size_t n)
 	pl->is_asked = 0;
 	if (placing_is_over(pl))
 		return;
+	pl->status = status;
 	if (status < 0) {
 		char words[96];
 		(void)snprintf(words, sizeof words, "%s (%.*s)", strerror(-status), (int)(n < 60 ? n : 60), (const char *)p);
@@ -451,7 +453,7 @@ static void place_begin(struct trap *t, uint16_t node)
 
 	int rc = gather_exec(t, &pl->g, &e);
 	if (rc == 0)
-		rc = s->cfg.files(s->cfg.ctx, (pid_t)t->req.pid, pl->g.image.path, pl->g.image.cwd, &pl->g.image.files, &pl->g.image.files_n, &e);
+		rc = s->cfg.files(s->cfg.ctx, (pid_t)t->req.pid, &pl->g.image, node, &pl->g.image.files, &pl->g.image.files_n, &e);
 	if (rc == 0) {
 		rc = trace_seize(s, (pid_t)t->req.pid, PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP, place_stop, pl,
 				 &pl->tracee);

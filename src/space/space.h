@@ -59,14 +59,15 @@ struct space_config {
 	void *ctx;
 	/* Which node an exec goes to; self: here. */
 	uint16_t (*place)(void *ctx, const struct space_place *p);
-	/* Files that the program needs at the target, encoded; 0 or -errno (stay). *ret is freed by the space. */
-	int (*files)(void *ctx, pid_t outer, const char *path, const char *cwd, uint8_t **ret, size_t *ret_n, struct err *e);
+	/* Files that the program needs at node, encoded; 0 or -errno (stay). im has path, cwd, strings and credentials. *ret is freed by the
+	 * space. */
+	int (*files)(void *ctx, pid_t outer, const struct exec_image *im, uint16_t node, uint8_t **ret, size_t *ret_n, struct err *e);
 	/* Are they the same here? 0, or -errno with the words why not. */
 	int (*files_check)(void *ctx, const uint8_t *p, size_t n, struct err *e);
 	/* Bookkeeping of the policy; may be NULL. placed: it runs on node. unplaced: the exec stayed here after all. ended: a process that was
 	 * placed on node from here (or, node ourselves, came here) has ended, with what it used since. */
 	void (*placed)(void *ctx, int32_t pid, uint16_t node);
-	void (*unplaced)(void *ctx, int32_t pid, const char *why);
+	void (*unplaced)(void *ctx, int32_t pid, uint16_t node, int status, const char *why); /* status: what node answered, 0: it was not asked */
 	void (*ended)(void *ctx, int32_t pid, uint16_t node, uint64_t wall_us, uint64_t cpu_us);
 	/* The feature sets that go along with an image, and those that came with one whose body now runs here. May be NULL. */
 	uint64_t (*features)(void *ctx, int32_t pid, pid_t outer);
