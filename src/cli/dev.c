@@ -113,7 +113,7 @@ static int run_down(struct args *a, struct err *e)
 	if (!a->all)
 		return dev_down(a->name, e);
 	int some = 0;
-	int rc = cluster_each(down_one, &some, e);
+	int rc = trial_each(down_one, &some, e);
 	return rc == 0 && some ? err_set(e, some, "not all are gone") : rc;
 }
 
@@ -131,14 +131,14 @@ static int run_exec(struct args *a, struct err *e)
 {
 	unsigned i;
 	struct cg cg;
-	_cleanup_(cluster_free_p) struct cluster *c = NULL;
+	_cleanup_(trial_free_p) struct trial *c = NULL;
 	int rc = node_number(a->word[0], &i, e);
 	if (rc == 0 && (!a->command || !a->command[0]))
 		rc = usage_error("exec: which command?", e);
 	if (rc == 0)
-		rc = cluster_name_check(a->name, e);
+		rc = trial_name_check(a->name, e);
 	if (rc == 0)
-		rc = cluster_load(a->name, -1, &c, e);
+		rc = trial_load(a->name, -1, &c, e);
 	if (rc == 0)
 		rc = cg_find(&cg, e);
 	return rc == 0 ? enter_exec(c, &cg, i, a->command, e) : rc;

@@ -16,7 +16,7 @@ static void port_name(unsigned i, char ret[static 16])
 }
 
 /* A netlink socket in the switch's namespace. */
-static int switch_nl(const struct cluster *c, int *ret_fd, int *ret_netns, struct err *e)
+static int switch_nl(const struct trial *c, int *ret_fd, int *ret_netns, struct err *e)
 {
 	_cleanup_(close_p) int ns = -1, fd = -1;
 	int rc = proc_netns(&c->lan_proc, &ns, e);
@@ -31,7 +31,7 @@ static int switch_nl(const struct cluster *c, int *ret_fd, int *ret_netns, struc
 	return 0;
 }
 
-int bridge_setup(const struct cluster *c, struct err *e)
+int bridge_setup(const struct trial *c, struct err *e)
 {
 	_cleanup_(close_p) int fd = -1;
 	int rc = switch_nl(c, &fd, NULL, e);
@@ -44,7 +44,7 @@ int bridge_setup(const struct cluster *c, struct err *e)
 }
 
 /* The port's bridge: br0, or that of its side where cuts are made by bridges (there are others then). */
-static int port_master(const struct cluster *c, unsigned i, int nl_fd, const char *port)
+static int port_master(const struct trial *c, unsigned i, int nl_fd, const char *port)
 {
 	unsigned class[DEV_NODES_MAX + 1];
 	char bridge[16];
@@ -54,7 +54,7 @@ static int port_master(const struct cluster *c, unsigned i, int nl_fd, const cha
 	return rc == -ENODEV ? nl_master(nl_fd, port, "br0") : rc;
 }
 
-int bridge_plug(const struct cluster *c, unsigned i, int netns_fd, struct err *e)
+int bridge_plug(const struct trial *c, unsigned i, int netns_fd, struct err *e)
 {
 	_cleanup_(close_p) int fd = -1;
 	int rc = switch_nl(c, &fd, NULL, e);
@@ -75,7 +75,7 @@ int bridge_plug(const struct cluster *c, unsigned i, int netns_fd, struct err *e
 	return 0;
 }
 
-int bridge_unplug(const struct cluster *c, unsigned i, struct err *e)
+int bridge_unplug(const struct trial *c, unsigned i, struct err *e)
 {
 	_cleanup_(close_p) int fd = -1;
 	int rc = switch_nl(c, &fd, NULL, e);
@@ -87,7 +87,7 @@ int bridge_unplug(const struct cluster *c, unsigned i, struct err *e)
 	return rc == 0 ? 0 : err_set(e, rc, "disconnect node %u: %s", i, strerror(-rc));
 }
 
-char *switch_nft_text(const struct cluster *c)
+char *switch_nft_text(const struct trial *c)
 {
 	char *text = NULL;
 	size_t size = 0;
@@ -101,7 +101,7 @@ char *switch_nft_text(const struct cluster *c)
 	int any = 0;
 	for (unsigned a = 1; a <= c->n; a++)
 		for (unsigned b = 1; b <= c->n; b++)
-			if (a != b && cluster_pair(c, a, b)->cut) {
+			if (a != b && trial_pair(c, a, b)->cut) {
 				(void)fprintf(f, "%s\"p%u\" . \"p%u\"", any ? ", " : "\t\telements = { ", a, b);
 				any = 1;
 			}
@@ -116,24 +116,24 @@ char *switch_nft_text(const struct cluster *c)
 	return text;
 }
 
-int switch_classes(const struct cluster *c, unsigned ret[static DEV_NODES_MAX + 1])
+int switch_classes(const struct trial *c, unsigned ret[static DEV_NODES_MAX + 1])
 {
 	unsigned n = 0;
 	for (unsigned i = 1; i <= c->n; i++) {
 		unsigned k = 1;
-		while (k < i && (cluster_pair(c, i, k)->cut || cluster_pair(c, k, i)->cut))
+		while (k < i && (trial_pair(c, i, k)->cut || trial_pair(c, k, i)->cut))
 			k++;
 		ret[i] = k < i ? ret[k] : n++;
 	}
 	for (unsigned a = 1; a <= c->n; a++)
 		for (unsigned b = 1; b <= c->n; b++)
-			if (a != b && (ret[a] != ret[b]) != (cluster_pair(c, a, b)->cut != 0))
+			if (a != b && (ret[a] != ret[b]) != (trial_pair(c, a, b)->cut != 0))
 				return -EOPNOTSUPP;
 	return (int)n;
 }
 
 /* Without nft: one bridge per side of the partition. */
-static int cut_by_bridges(const struct cluster *c, int nl_fd, const struct err *nft_error, struct err *e)
+static int cut_by_bridges(const struct trial *c, int nl_fd, const struct err *nft_error, struct err *e)
 {
 	unsigned class[DEV_NODES_MAX + 1];
 	int n = switch_classes(c, class);
@@ -155,11 +155,11 @@ static int cut_by_bridges(const struct cluster *c, int nl_fd, const struct err *
 	return 0;
 }
 
-int bridge_apply_pairs(const struct cluster *c, struct err *e)
+int bridge_apply_pairs(const struct trial *c, struct err *e)
 {
 	for (unsigned a = 1; a <= c->n; a++)
 		for (unsigned b = 1; b <= c->n; b++) {
-			const struct dev_pair *p = cluster_pair(c, a, b);
+			const struct dev_pair *p = trial_pair(c, a, b);
 			if (p->delay_ms > 0 || p->jitter_ms > 0 || p->loss_pct > 0)
 				return err_set(e, -EOPNOTSUPP,
 					       "delay, jitter and loss need a cluster started with --lan user");
@@ -211,7 +211,7 @@ static int queue_set(int netns_fd, char *device, double mbit, struct err *e)
 	return proc_run(netns_fd, argv, NULL, e);
 }
 
-int bridge_apply_rate(const struct cluster *c, unsigned i, struct err *e)
+int bridge_apply_rate(const struct trial *c, unsigned i, struct err *e)
 {
 	_cleanup_(close_p) int switch_ns = -1, node_ns = -1;
 	char port[16];

@@ -13,7 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "dev/cluster.h"
+#include "dev/trial.h"
 #include "dev/proc.h"
 
 enum {

@@ -27,7 +27,7 @@ static int kill_recorded(const struct dev_proc *p, uint64_t until_ms, struct err
 
 /* The processes of a node vanish with its pid 1, the networks with the processes: what remains are cgroups and files.
  */
-static int end_all(const struct cg *cg, const char *name, const struct cluster *c, struct err *e)
+static int end_all(const struct cg *cg, const char *name, const struct trial *c, struct err *e)
 {
 	uint64_t until = clock_ms() + GONE_MS;
 	int rc = cg ? cg_kill(cg, name, CG_CLUSTER, e) : 0;
@@ -48,19 +48,19 @@ static int end_all(const struct cg *cg, const char *name, const struct cluster *
 
 int dev_down(const char *name, struct err *e)
 {
-	_cleanup_(cluster_free_p) struct cluster *c = NULL;
+	_cleanup_(trial_free_p) struct trial *c = NULL;
 	struct cg cg;
-	int rc = cluster_name_check(name, e);
+	int rc = trial_name_check(name, e);
 	if (rc < 0)
 		return rc;
 	int has_cg = cg_find(&cg, NULL) == 0;
-	rc = cluster_load(name, LOCK_MS, &c, e);
+	rc = trial_load(name, LOCK_MS, &c, e);
 	if (rc == -ENOENT && !(has_cg && cg_exists(&cg, name)))
 		return rc;
 	if (rc < 0 && rc != -ENOENT && rc != -ENODATA && rc != -EBADMSG)
 		return rc;
 	rc = end_all(has_cg ? &cg : NULL, name, c, e);
 	if (rc == 0 && c)
-		rc = cluster_remove_dir(c, e);
+		rc = trial_remove_dir(c, e);
 	return rc == 0 ? 0 : err_wrap(e, rc, "%s is not gone", name);
 }

@@ -83,7 +83,7 @@ static int pty_open(int *ret_master, int *ret_slave, struct err *e)
 	return 0;
 }
 
-__attribute__((noreturn)) static void command(const struct cluster *c, unsigned i, const struct enter *how, int slave)
+__attribute__((noreturn)) static void command(const struct trial *c, unsigned i, const struct enter *how, int slave)
 {
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	(void)setsid();
@@ -114,7 +114,7 @@ __attribute__((noreturn)) static void command(const struct cluster *c, unsigned 
 
 /* Goes into the node's cgroups and namespaces and forks the command there, as a child of the starter (a new pid
  * namespace counts for children only, and the starter stays where it is). */
-__attribute__((noreturn)) static void between(const struct cluster *c, const struct cg *cg, unsigned i,
+__attribute__((noreturn)) static void between(const struct trial *c, const struct cg *cg, unsigned i,
 					      const struct enter *how, int pidfd, int sock)
 {
 	struct report r = { 0 };
@@ -140,7 +140,7 @@ __attribute__((noreturn)) static void between(const struct cluster *c, const str
 	_exit(0);
 }
 
-int enter_spawn(const struct cluster *c, const struct cg *cg, unsigned i, const struct enter *how, pid_t *ret_pid,
+int enter_spawn(const struct trial *c, const struct cg *cg, unsigned i, const struct enter *how, pid_t *ret_pid,
 		int *ret_master, struct err *e)
 {
 	_cleanup_(close_p) int pidfd = -1, ours = -1, theirs = -1;
@@ -189,7 +189,7 @@ static int take(int fd, char *buf, size_t size, size_t *n)
 	return r > 0;
 }
 
-int enter_capture(const struct cluster *c, const struct cg *cg, unsigned i, char *const argv[], int ms, char *out,
+int enter_capture(const struct trial *c, const struct cg *cg, unsigned i, char *const argv[], int ms, char *out,
 		  size_t out_size, char *err_out, size_t err_size, int *ret_status, struct err *e)
 {
 	_cleanup_(close_p) int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), out_r = -1, err_r = -1;

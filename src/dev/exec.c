@@ -184,7 +184,7 @@ static int end_like(int status)
 	return 128 + signo;
 }
 
-int enter_exec(const struct cluster *c, const struct cg *cg, unsigned i, char *const argv[], struct err *e)
+int enter_exec(const struct trial *c, const struct cg *cg, unsigned i, char *const argv[], struct err *e)
 {
 	struct exec x = { .signals = -1, .master = -1 };
 	char cwd[PATH_MAX];

@@ -14,13 +14,13 @@
 enum { LOCK_MS = 10000 };
 
 struct fault {
-	struct cluster *c; /* owned */
+	struct trial *c; /* owned */
 	struct cg cg;
 };
 
 static void fault_fini(struct fault *f)
 {
-	cluster_free(f->c);
+	trial_free(f->c);
 }
 
 enum { NEED_ON = 1, NEED_ANY = 2 };
@@ -28,9 +28,9 @@ enum { NEED_ON = 1, NEED_ANY = 2 };
 /* Opens a cluster that is up; i is 0 or a node that must be there (and on). */
 static int begin(struct fault *f, const char *name, unsigned i, int need, struct err *e)
 {
-	int rc = cluster_name_check(name, e);
+	int rc = trial_name_check(name, e);
 	if (rc == 0)
-		rc = cluster_load(name, LOCK_MS, &f->c, e);
+		rc = trial_load(name, LOCK_MS, &f->c, e);
 	if (rc == 0)
 		rc = cg_find(&f->cg, e);
 	if (rc < 0)
@@ -53,7 +53,7 @@ int dev_kill(const char *name, unsigned i, struct err *e)
 	if (rc < 0)
 		return rc;
 	rc = node_kill(f.c, &f.cg, i, e);
-	int save_rc = cluster_save(f.c, rc == 0 ? e : NULL);
+	int save_rc = trial_save(f.c, rc == 0 ? e : NULL);
 	return rc == 0 ? save_rc : rc;
 }
 
@@ -80,12 +80,12 @@ int dev_start(const char *name, unsigned i, struct err *e)
 	if (rc == 0)
 		rc = cg_limit_cpu(&f.cg, name, i, f.c->node[i].cpu, e);
 	if (rc == 0)
-		rc = cluster_save(f.c, e);
+		rc = trial_save(f.c, e);
 	if (rc == 0)
 		rc = node_say(i, leash, "stay", e);
 	if (rc < 0) {
 		(void)node_kill(f.c, &f.cg, i, NULL);
-		(void)cluster_save(f.c, NULL);
+		(void)trial_save(f.c, NULL);
 	}
 	return rc;
 }
@@ -99,7 +99,7 @@ int dev_freeze(const char *name, unsigned i, int on, struct err *e)
 	if (rc < 0)
 		return rc;
 	f.c->node[i].frozen = on;
-	return cluster_save(f.c, e);
+	return trial_save(f.c, e);
 }
 
 int dev_cpu(const char *name, unsigned i, double cpus, struct err *e)
@@ -111,7 +111,7 @@ int dev_cpu(const char *name, unsigned i, double cpus, struct err *e)
 	if (rc < 0)
 		return rc;
 	f.c->node[i].cpu = cpus;
-	return cluster_save(f.c, e);
+	return trial_save(f.c, e);
 }
 
 int dev_mem(const char *name, unsigned i, uint64_t bytes, struct err *e)
@@ -123,7 +123,7 @@ int dev_mem(const char *name, unsigned i, uint64_t bytes, struct err *e)
 	if (rc < 0)
 		return rc;
 	f.c->node[i].mem = bytes;
-	return cluster_save(f.c, e);
+	return trial_save(f.c, e);
 }
 
 int dev_slow(const char *name, unsigned i, double mbit, struct err *e)
@@ -134,7 +134,7 @@ int dev_slow(const char *name, unsigned i, double mbit, struct err *e)
 		return rc;
 	f.c->node[i].rate_mbit = mbit;
 	rc = switch_apply_rate(f.c, i, e);
-	return rc == 0 ? cluster_save(f.c, e) : rc;
+	return rc == 0 ? trial_save(f.c, e) : rc;
 }
 
 /* The change of one pair. */
@@ -171,12 +171,12 @@ static int change(const char *name, unsigned a, unsigned b, int one_way, const s
 	for (unsigned k = 1; k <= f.c->n; k++) {
 		if (k == a || (b && k != b))
 			continue;
-		change_pair(cluster_pair(f.c, a, k), ch);
+		change_pair(trial_pair(f.c, a, k), ch);
 		if (!one_way)
-			change_pair(cluster_pair(f.c, k, a), ch);
+			change_pair(trial_pair(f.c, k, a), ch);
 	}
 	rc = switch_apply_pairs(f.c, e);
-	return rc == 0 ? cluster_save(f.c, e) : rc;
+	return rc == 0 ? trial_save(f.c, e) : rc;
 }
 
 int dev_cut(const char *name, unsigned a, unsigned b, int one_way, int cut, struct err *e)
@@ -206,9 +206,9 @@ static int sides(const char *name, const unsigned *side, struct err *e)
 			return err_set(e, -EINVAL, "\"%s\" has nodes 1 to %u", name, f.c->n);
 	for (unsigned a = 1; a <= f.c->n; a++)
 		for (unsigned b = 1; b <= f.c->n; b++)
-			cluster_pair(f.c, a, b)->cut = side && side[a] != side[b];
+			trial_pair(f.c, a, b)->cut = side && side[a] != side[b];
 	rc = switch_apply_pairs(f.c, e);
-	return rc == 0 ? cluster_save(f.c, e) : rc;
+	return rc == 0 ? trial_save(f.c, e) : rc;
 }
 
 int dev_part(const char *name, const unsigned side[static DEV_NODES_MAX + 1], struct err *e)

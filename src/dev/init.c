@@ -27,7 +27,7 @@ enum {
 };
 
 struct init {
-	const struct cluster *c;
+	const struct trial *c;
 	const struct cg *cg;
 	unsigned i;
 	int leash;     /* owned; -1: we stay */
@@ -170,7 +170,7 @@ static int net_setup(struct init *s, struct err *e)
 	if (n != 3 || memcmp(word, "net", 3) != 0)
 		return err_set(e, -ECANCELED, "the start was interrupted");
 	_cleanup_(close_p) int fd = -1;
-	cluster_addr(s->c, s->i, addr);
+	trial_addr(s->c, s->i, addr);
 	int rc = nl_open(-1, &fd);
 	if (rc == 0)
 		rc = nl_up(fd, "lo", 1);
@@ -208,13 +208,13 @@ int init_main(int leash_fd, const char *name, unsigned i)
 	log_setup("pando-dev-init", LOG_INFO, 0);
 	(void)prctl(PR_SET_NAME, "pando-dev-init");
 	(void)fcntl(leash_fd, F_SETFD, FD_CLOEXEC);
-	_cleanup_(cluster_free_p) struct cluster *c = NULL;
+	_cleanup_(trial_free_p) struct trial *c = NULL;
 	struct cg cg;
 	struct err e = { .text = "" };
 	struct init s = { .i = i, .leash = leash_fd, .dir_fd = -1, .signals = -1, .cg = &cg };
 	(void)umask(022);
 	int rc =
-	    getpid() != 1 ? err_set(&e, -EPERM, "this is started by pando dev up") : cluster_load(name, -1, &c, &e);
+	    getpid() != 1 ? err_set(&e, -EPERM, "this is started by pando dev up") : trial_load(name, -1, &c, &e);
 	if (rc == 0 && (i < 1 || i > c->n))
 		rc = err_set(&e, -EINVAL, "no node %u", i);
 	s.c = c;

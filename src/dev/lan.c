@@ -25,7 +25,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "dev/cluster.h"
+#include "dev/trial.h"
 #include "dev/lanq.h"
 
 enum {

@@ -20,7 +20,7 @@
 #define CGROUP_DIR "/sys/fs/cgroup"
 
 struct view {
-	const struct cluster *c;
+	const struct trial *c;
 	const struct cg *cg;
 	unsigned i;
 	char root[256]; /* prefix of every path: "" or the tree that will be / */
@@ -243,7 +243,7 @@ static int enter_root(const struct view *v, struct err *e)
 	return 0;
 }
 
-int mounts_setup(const struct cluster *c, const struct cg *cg, unsigned i, struct err *e)
+int mounts_setup(const struct trial *c, const struct cg *cg, unsigned i, struct err *e)
 {
 	struct view v = { .c = c, .cg = cg, .i = i };
 	/* Mounts made on the machine later are seen here, as in one shared tree; ours are not seen there. */
@@ -272,7 +272,7 @@ static int path_has(const char *list, const char *dir)
 	return 0;
 }
 
-int env_setup(const struct cluster *c, unsigned i)
+int env_setup(const struct trial *c, unsigned i)
 {
 	static const char *const drop[] = { "PANDO_RUN", "PANDO_STATE", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
 					    "NOTIFY_SOCKET" };

@@ -26,7 +26,7 @@ enum {
 	TIME_STEP_S = 100000, /* how far the monotonic clocks of two neighbours are apart */
 };
 
-void node_path(const struct cluster *c, unsigned i, const char *what, char ret[static 256])
+void node_path(const struct trial *c, unsigned i, const char *what, char ret[static 256])
 {
 	(void)snprintf(ret, 256, "%s/node-%u%s%s", c->dir, i, *what ? "/" : "", what);
 }
@@ -41,7 +41,7 @@ static int write_file(const char *path, const char *text, struct err *e)
 
 /* The node's directory: lib (what differs of /var/lib), work (of the same overlay), pando (its /var/lib/pando), etc,
  * log. */
-static int dir_make(const struct cluster *c, unsigned i, struct err *e)
+static int dir_make(const struct trial *c, unsigned i, struct err *e)
 {
 	static const char *const dirs[] = { "",     "lib",        "work",      "pando",      "etc",
 					    "root", "root/upper", "root/work", "root/merged" };
@@ -82,7 +82,7 @@ __attribute__((noreturn)) static void say_no(int leash, const struct err *e)
 }
 
 /* pid 1 of the node, in its namespaces. */
-__attribute__((noreturn)) static void init_child(const struct cluster *c, unsigned i, int leash)
+__attribute__((noreturn)) static void init_child(const struct trial *c, unsigned i, int leash)
 {
 	struct err e = { .text = "" };
 	char log[256], a[16], b[16];
@@ -101,7 +101,7 @@ __attribute__((noreturn)) static void init_child(const struct cluster *c, unsign
 
 /* Between us and pid 1 stands a process that goes where we must not: a new time namespace counts for children only, and
  * the cgroups must be those of the node when its cgroup namespace is made. */
-__attribute__((noreturn)) static void between_child(const struct cluster *c, const struct cg *cg, unsigned i, int leash,
+__attribute__((noreturn)) static void between_child(const struct trial *c, const struct cg *cg, unsigned i, int leash,
 						    int pid_fd)
 {
 	struct err e = { .text = "" };
@@ -129,7 +129,7 @@ __attribute__((noreturn)) static void between_child(const struct cluster *c, con
 	_exit(0);
 }
 
-int node_spawn(struct cluster *c, const struct cg *cg, unsigned i, int *ret_leash, struct err *e)
+int node_spawn(struct trial *c, const struct cg *cg, unsigned i, int *ret_leash, struct err *e)
 {
 	_cleanup_(close_p) int ours = -1, theirs = -1, pid_r = -1, pid_w = -1;
 	int rc = dir_make(c, i, e);
@@ -172,7 +172,7 @@ int node_spawn(struct cluster *c, const struct cg *cg, unsigned i, int *ret_leas
 	return 0;
 }
 
-int node_connect(const struct cluster *c, unsigned i, int leash, struct err *e)
+int node_connect(const struct trial *c, unsigned i, int leash, struct err *e)
 {
 	_cleanup_(close_p) int ns = -1;
 	int rc = proc_netns(&c->node[i].init, &ns, e);
@@ -185,7 +185,7 @@ int node_connect(const struct cluster *c, unsigned i, int leash, struct err *e)
 	return rc == 0 ? leash_say(leash, "net", e) : rc;
 }
 
-int node_ready(const struct cluster *c, unsigned i, int leash, struct err *e)
+int node_ready(const struct trial *c, unsigned i, int leash, struct err *e)
 {
 	char what[16];
 	(void)snprintf(what, sizeof what, "node %u", i);
@@ -201,7 +201,7 @@ int node_say(unsigned i, int leash, const char *word, struct err *e)
 	return rc == 0 ? 0 : err_wrap(e, rc, "node %u", i);
 }
 
-int node_kill(struct cluster *c, const struct cg *cg, unsigned i, struct err *e)
+int node_kill(struct trial *c, const struct cg *cg, unsigned i, struct err *e)
 {
 	struct err net_e = { .text = "" };
 	int net_rc = switch_unplug(c, i, &net_e);

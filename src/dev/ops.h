@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "dev/cluster.h"
+#include "dev/trial.h"
 
 struct dev_up {
 	const char *name;
@@ -51,7 +51,7 @@ int dev_list(int json, struct err *e);
  * services started by say(ctx, i) when their node may start. Waits until all are up, at most until_ms; stop(ctx) != 0
  * ends it early (-EINTR). */
 struct dev_boot {
-	const struct cluster *c;
+	const struct trial *c;
 	const struct cg *cg;
 	uint64_t until_ms;
 	int (*say)(void *ctx, unsigned i, struct err *e);
@@ -61,5 +61,5 @@ struct dev_boot {
 };
 int dev_boot(const struct dev_boot *b, struct err *e);
 
-/* Does the output of `pando status --format=json` say that n nodes are up? */
+/* Does the output of `pando status --format=json` say that the node is up, and has n members that all are? */
 int dev_boot_is_up(const char *text, unsigned n);

@@ -5,7 +5,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
-#include "dev/cluster.h"
+#include "dev/trial.h"
 
 /* Fills *ret for a living pid. -ESRCH when there is none (a zombie counts as none). */
 int proc_identify(pid_t pid, struct dev_proc *ret);

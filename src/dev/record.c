@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "dev/cluster.h"
+#include "dev/trial.h"
 
 enum { RECORD_VERSION = 1 };
 
@@ -27,11 +27,11 @@ static json_t *node_json(const struct dev_node *n)
 }
 
 /* Only what differs from an untouched link, so that the record of a large cluster stays small. */
-static int pairs_json(const struct cluster *c, json_t *array)
+static int pairs_json(const struct trial *c, json_t *array)
 {
 	for (unsigned a = 1; a <= c->n; a++)
 		for (unsigned b = 1; b <= c->n; b++) {
-			const struct dev_pair *p = cluster_pair(c, a, b);
+			const struct dev_pair *p = trial_pair(c, a, b);
 			if (!p->cut && !(p->delay_ms > 0) && !(p->jitter_ms > 0) && !(p->loss_pct > 0))
 				continue;
 			if (json_array_append_new(array,
@@ -43,7 +43,7 @@ static int pairs_json(const struct cluster *c, json_t *array)
 	return 0;
 }
 
-char *cluster_encode(const struct cluster *c)
+char *trial_encode(const struct trial *c)
 {
 	_cleanup_(json_p) json_t *nodes = json_array(), *pairs = json_array();
 	if (!nodes || !pairs || pairs_json(c, pairs) < 0)
@@ -91,7 +91,7 @@ static int node_from(json_t *j, struct dev_node *n)
 	return rc < 0 ? rc : string_from(root, &n->root);
 }
 
-static int pair_from(json_t *j, struct cluster *c)
+static int pair_from(json_t *j, struct trial *c)
 {
 	int a = 0, b = 0;
 	struct dev_pair p = { 0 };
@@ -99,11 +99,11 @@ static int pair_from(json_t *j, struct cluster *c)
 			&p.delay_ms, "jitter_ms", &p.jitter_ms, "loss_pct", &p.loss_pct) < 0 ||
 	    a < 1 || b < 1 || (unsigned)a > c->n || (unsigned)b > c->n)
 		return -EBADMSG;
-	*cluster_pair(c, (unsigned)a, (unsigned)b) = p;
+	*trial_pair(c, (unsigned)a, (unsigned)b) = p;
 	return 0;
 }
 
-static int record_from(json_t *j, struct cluster *c)
+static int record_from(json_t *j, struct trial *c)
 {
 	int version = 0, x = 0, y = 0;
 	const char *name = NULL, *lan = NULL, *service = NULL, *exe = NULL, *libexec = NULL;
@@ -116,7 +116,7 @@ static int record_from(json_t *j, struct cluster *c)
 	c->lan = strcmp(lan, "user") == 0 ? DEV_LAN_USER : DEV_LAN_BRIDGE;
 	c->net_x = (unsigned)x;
 	c->net_y = (unsigned)y;
-	int rc = json_array_size(nodes) > DEV_NODES_MAX ? -EBADMSG : cluster_set_n(c, (unsigned)json_array_size(nodes));
+	int rc = json_array_size(nodes) > DEV_NODES_MAX ? -EBADMSG : trial_set_n(c, (unsigned)json_array_size(nodes));
 	if (rc < 0 || (rc = string_from(service, &c->service)) < 0 || (rc = string_from(exe, &c->exe)) < 0 ||
 	    (rc = string_from(libexec, &c->libexec)) < 0 || (rc = proc_from(lan_proc, &c->lan_proc)) < 0)
 		return rc;
@@ -137,7 +137,7 @@ static int record_from(json_t *j, struct cluster *c)
 	return 0;
 }
 
-int cluster_decode(const char *text, size_t size, struct cluster *c, struct err *e)
+int trial_decode(const char *text, size_t size, struct trial *c, struct err *e)
 {
 	_cleanup_(json_p) json_t *j = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
 	int rc = j ? record_from(j, c) : -EBADMSG;

@@ -24,7 +24,7 @@ static const char *node_state(const struct dev_node *n)
 	return !proc_alive(&n->init) ? "dead" : n->frozen ? "frozen" : "up";
 }
 
-static unsigned nodes_on(const struct cluster *c)
+static unsigned nodes_on(const struct trial *c)
 {
 	unsigned on = 0;
 	for (unsigned i = 1; i <= c->n; i++)
@@ -32,17 +32,17 @@ static unsigned nodes_on(const struct cluster *c)
 	return on;
 }
 
-static const char *cluster_state(const struct cluster *c)
+static const char *trial_state(const struct trial *c)
 {
 	if (c->starting || c->n == 0)
-		return cluster_busy(c->name) ? "starting" : "interrupted";
+		return trial_busy(c->name) ? "starting" : "interrupted";
 	if (!proc_alive(&c->lan_proc))
 		return "broken"; /* no switch: the machine was started anew, or somebody killed it */
 	return "up";
 }
 
 /* pid, runs and last status of the node's service. */
-static json_t *service_json(const struct cluster *c, unsigned i)
+static json_t *service_json(const struct trial *c, unsigned i)
 {
 	char path[64], text[256];
 	int pid = 0, runs = 0, status = 0;
@@ -55,12 +55,12 @@ static json_t *service_json(const struct cluster *c, unsigned i)
 			 runs, "last_status", status);
 }
 
-static json_t *node_json(const struct cluster *c, const struct cg *cg, unsigned i)
+static json_t *node_json(const struct trial *c, const struct cg *cg, unsigned i)
 {
 	const struct dev_node *n = &c->node[i];
 	uint64_t cpu_ns, mem;
 	char addr[16], log[256], name[16];
-	cluster_addr(c, i, addr);
+	trial_addr(c, i, addr);
 	node_path(c, i, "service.log", log);
 	(void)snprintf(name, sizeof name, "node%u", i);
 	cg_usage(cg, c->name, i, &cpu_ns, &mem);
@@ -70,12 +70,12 @@ static json_t *node_json(const struct cluster *c, const struct cg *cg, unsigned 
 			 "rate_mbit", n->rate_mbit, "root", n->root, "log", log, "service", service_json(c, i));
 }
 
-static json_t *pairs_json(const struct cluster *c)
+static json_t *pairs_json(const struct trial *c)
 {
 	json_t *array = json_array();
 	for (unsigned a = 1; array && a <= c->n; a++)
 		for (unsigned b = 1; b <= c->n; b++) {
-			const struct dev_pair *p = cluster_pair(c, a, b);
+			const struct dev_pair *p = trial_pair(c, a, b);
 			if (p->cut || p->delay_ms > 0 || p->jitter_ms > 0 || p->loss_pct > 0)
 				(void)json_array_append_new(array, json_pack("{s:i, s:i, s:b, s:f, s:f, s:f}", "from",
 									     (int)a, "to", (int)b, "cut", p->cut,
@@ -85,14 +85,14 @@ static json_t *pairs_json(const struct cluster *c)
 	return array;
 }
 
-static json_t *cluster_json(const struct cluster *c, const struct cg *cg)
+static json_t *trial_json(const struct trial *c, const struct cg *cg)
 {
 	json_t *nodes = json_array();
 	for (unsigned i = 1; nodes && i <= c->n; i++)
 		(void)json_array_append_new(nodes, node_json(c, cg, i));
 	char net[32];
 	(void)snprintf(net, sizeof net, "10.%u.%u.0/24", c->net_x & 255, c->net_y & 255);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:i, s:o, s:o}", "name", c->name, "state", cluster_state(c),
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:i, s:o, s:o}", "name", c->name, "state", trial_state(c),
 			 "lan", c->lan == DEV_LAN_USER ? "user" : "bridge", "net", net, "dir", c->dir, "service",
 			 c->service, "lan_pid", (int)c->lan_proc.pid, "nodes", nodes, "links", pairs_json(c));
 }
@@ -109,7 +109,7 @@ static void size_text(uint64_t bytes, char ret[static 16])
 	(void)snprintf(ret, 16, "%.0fM", (double)bytes / (1 << 20));
 }
 
-static void service_text(const struct cluster *c, unsigned i, char ret[static 64])
+static void service_text(const struct trial *c, unsigned i, char ret[static 64])
 {
 	_cleanup_(json_p) json_t *j = service_json(c, i);
 	int running = 0, pid = 0, runs = 0, status = 0;
@@ -124,12 +124,12 @@ static void service_text(const struct cluster *c, unsigned i, char ret[static 64
 		(void)snprintf(ret, 64, "ended with %d", WEXITSTATUS(status));
 }
 
-static void node_print(const struct cluster *c, const struct cg *cg, unsigned i)
+static void node_print(const struct trial *c, const struct cg *cg, unsigned i)
 {
 	const struct dev_node *n = &c->node[i];
 	uint64_t cpu_ns, mem;
 	char addr[16], used[16], limit[16] = "-", rate[24] = "-", cpu[24] = "-", service[64];
-	cluster_addr(c, i, addr);
+	trial_addr(c, i, addr);
 	cg_usage(cg, c->name, i, &cpu_ns, &mem);
 	size_text(mem, used);
 	if (n->mem)
@@ -143,11 +143,11 @@ static void node_print(const struct cluster *c, const struct cg *cg, unsigned i)
 		     cpu, (double)cpu_ns / 1e9, used, limit, rate, service);
 }
 
-static void links_print(const struct cluster *c)
+static void links_print(const struct trial *c)
 {
 	for (unsigned a = 1; a <= c->n; a++)
 		for (unsigned b = 1; b <= c->n; b++) {
-			const struct dev_pair *p = cluster_pair(c, a, b), *q = cluster_pair(c, b, a);
+			const struct dev_pair *p = trial_pair(c, a, b), *q = trial_pair(c, b, a);
 			int same = memcmp(p, q, sizeof *p) == 0;
 			if (a == b || (same && b < a))
 				continue;
@@ -164,20 +164,20 @@ static void links_print(const struct cluster *c)
 
 int dev_status(const char *name, int json, struct err *e)
 {
-	_cleanup_(cluster_free_p) struct cluster *c = NULL;
+	_cleanup_(trial_free_p) struct trial *c = NULL;
 	struct cg cg;
-	int rc = cluster_name_check(name, e);
+	int rc = trial_name_check(name, e);
 	if (rc == 0)
-		rc = cluster_load(name, -1, &c, e);
+		rc = trial_load(name, -1, &c, e);
 	if (rc == 0)
 		rc = cg_find(&cg, e);
 	if (rc < 0)
 		return rc;
 	if (json) {
-		_cleanup_(json_p) json_t *j = cluster_json(c, &cg);
+		_cleanup_(json_p) json_t *j = trial_json(c, &cg);
 		return json_print(j, e);
 	}
-	(void)printf("%s: %s, %u of %u nodes on, lan %s, 10.%u.%u.0/24, %s\n", name, cluster_state(c), nodes_on(c),
+	(void)printf("%s: %s, %u of %u nodes on, lan %s, 10.%u.%u.0/24, %s\n", name, trial_state(c), nodes_on(c),
 		     c->n, c->lan == DEV_LAN_USER ? "user" : "bridge", c->net_x, c->net_y, c->dir);
 	(void)printf("NODE  STATE   ADDRESS              PID    CPU   CPU TIME  MEMORY  LIMIT  LINK         SERVICE\n");
 	for (unsigned i = 1; i <= c->n; i++)
@@ -194,11 +194,11 @@ struct listing {
 static void list_one(void *ctx, const char *name)
 {
 	struct listing *l = ctx;
-	_cleanup_(cluster_free_p) struct cluster *c = NULL;
+	_cleanup_(trial_free_p) struct trial *c = NULL;
 	struct err e = { .text = "" };
-	int rc = cluster_load(name, -1, &c, &e);
-	const char *state = c && rc == 0         ? cluster_state(c)
-			    : cluster_busy(name) ? "starting"
+	int rc = trial_load(name, -1, &c, &e);
+	const char *state = c && rc == 0         ? trial_state(c)
+			    : trial_busy(name) ? "starting"
 			    : rc == -EPERM       ? "strange"
 						 : "interrupted";
 	unsigned n = c ? c->n : 0, on = c ? nodes_on(c) : 0;
@@ -217,7 +217,7 @@ static void list_one(void *ctx, const char *name)
 int dev_list(int json, struct err *e)
 {
 	struct listing l = { .array = json ? json_array() : NULL };
-	int rc = cluster_each(list_one, &l, e);
+	int rc = trial_each(list_one, &l, e);
 	if (rc == 0 && json)
 		rc = json_print(l.array, e);
 	json_decref(l.array);

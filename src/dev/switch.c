@@ -17,7 +17,7 @@
 
 enum { READY_MS = 10000 };
 
-void switch_mac(const struct cluster *c, unsigned i, uint8_t ret[static 6])
+void switch_mac(const struct trial *c, unsigned i, uint8_t ret[static 6])
 {
 	const uint8_t mac[6] = {
 		0x02, 'P', (uint8_t)c->net_x, (uint8_t)c->net_y, 0, (uint8_t)i
@@ -41,7 +41,7 @@ int switch_hold_main(int leash_fd)
 		(void)pause();
 }
 
-__attribute__((noreturn)) static void switch_child(const struct cluster *c, const struct cg *cg, int leash,
+__attribute__((noreturn)) static void switch_child(const struct trial *c, const struct cg *cg, int leash,
 						   int listener)
 {
 	struct err e = { .text = "" };
@@ -76,7 +76,7 @@ __attribute__((noreturn)) static void switch_child(const struct cluster *c, cons
 	_exit(1);
 }
 
-int switch_start(struct cluster *c, const struct cg *cg, int *ret_leash, struct err *e)
+int switch_start(struct trial *c, const struct cg *cg, int *ret_leash, struct err *e)
 {
 	_cleanup_(close_p) int ours = -1, theirs = -1, listener = -1;
 	int rc = leash_new(&ours, &theirs, e);
@@ -101,22 +101,22 @@ int switch_start(struct cluster *c, const struct cg *cg, int *ret_leash, struct 
 	return 0;
 }
 
-int switch_plug(const struct cluster *c, unsigned i, int netns_fd, struct err *e)
+int switch_plug(const struct trial *c, unsigned i, int netns_fd, struct err *e)
 {
 	return c->lan == DEV_LAN_BRIDGE ? bridge_plug(c, i, netns_fd, e) : userlan_plug(c, i, netns_fd, e);
 }
 
-int switch_unplug(const struct cluster *c, unsigned i, struct err *e)
+int switch_unplug(const struct trial *c, unsigned i, struct err *e)
 {
 	return c->lan == DEV_LAN_BRIDGE ? bridge_unplug(c, i, e) : userlan_unplug(c, i, e);
 }
 
-int switch_apply_pairs(const struct cluster *c, struct err *e)
+int switch_apply_pairs(const struct trial *c, struct err *e)
 {
 	return c->lan == DEV_LAN_BRIDGE ? bridge_apply_pairs(c, e) : userlan_apply_pairs(c, e);
 }
 
-int switch_apply_rate(const struct cluster *c, unsigned i, struct err *e)
+int switch_apply_rate(const struct trial *c, unsigned i, struct err *e)
 {
 	return c->lan == DEV_LAN_BRIDGE ? bridge_apply_rate(c, i, e) : userlan_apply_rate(c, i, e);
 }

@@ -15,32 +15,32 @@
 
 #include "base/err.h"
 #include "dev/cg.h"
-#include "dev/cluster.h"
+#include "dev/trial.h"
 
 /* Starts the switch; c->lan_proc is set. It ends by itself when *ret_leash (owned by the caller) closes before
  * leash_stay. */
-int switch_start(struct cluster *c, const struct cg *cg, int *ret_leash, struct err *e);
+int switch_start(struct trial *c, const struct cg *cg, int *ret_leash, struct err *e);
 
 /* Connects node i, whose network namespace is given: eth0 is there afterwards, not yet up. */
-int switch_plug(const struct cluster *c, unsigned i, int netns_fd, struct err *e);
+int switch_plug(const struct trial *c, unsigned i, int netns_fd, struct err *e);
 
 /* Pulls the plug: nothing that node i sends from now on arrives anywhere. One that is not plugged in is fine. */
-int switch_unplug(const struct cluster *c, unsigned i, struct err *e);
+int switch_unplug(const struct trial *c, unsigned i, struct err *e);
 
 /* Makes the switch do what the pairs and nodes of the record say: cuts, delays, losses / the rate of node i. */
-int switch_apply_pairs(const struct cluster *c, struct err *e);
-int switch_apply_rate(const struct cluster *c, unsigned i, struct err *e);
+int switch_apply_pairs(const struct trial *c, struct err *e);
+int switch_apply_rate(const struct trial *c, unsigned i, struct err *e);
 
 /* The hardware address of node i. */
-void switch_mac(const struct cluster *c, unsigned i, uint8_t ret[static 6]);
+void switch_mac(const struct trial *c, unsigned i, uint8_t ret[static 6]);
 
 /* The hidden program that holds the namespace of a bridge: runs until it is killed. Returns the exit status. */
 int switch_hold_main(int leash_fd);
 
 /* The text for nft that cuts what the record says. NULL when there is no memory. The caller frees it. */
-char *switch_nft_text(const struct cluster *c);
+char *switch_nft_text(const struct trial *c);
 
 /* Distributes the nodes over bridges so that two are on the same one exactly if they are not cut: ret[i] is the bridge
  * (from 0) of node i, by its lowest node. Returns the number of bridges, or -EOPNOTSUPP when no distribution does it.
  */
-int switch_classes(const struct cluster *c, unsigned ret[static DEV_NODES_MAX + 1]);
+int switch_classes(const struct trial *c, unsigned ret[static DEV_NODES_MAX + 1]);

@@ -27,7 +27,7 @@ static void on_signal(int signo)
 
 struct up {
 	const struct dev_up *how;
-	struct cluster *c; /* owned */
+	struct trial *c; /* owned */
 	struct cg cg;
 	int switch_leash;
 	int leash[DEV_NODES_MAX + 1];
@@ -55,7 +55,7 @@ static void progress_end(const struct up *u)
 }
 
 /* The programs: this one, and where the others are. */
-static int programs(struct cluster *c, struct err *e)
+static int programs(struct trial *c, struct err *e)
 {
 	char exe[PATHS_MAX], libexec[PATHS_MAX], lan[PATHS_MAX + 16];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
@@ -94,7 +94,7 @@ static int root_check(unsigned i, const char *dir, char **ret, struct err *e)
 /* Fills in the record. */
 static int plan(struct up *u, struct err *e)
 {
-	struct cluster *c = u->c;
+	struct trial *c = u->c;
 	const struct dev_up *how = u->how;
 	c->lan = how->lan;
 	if (how->service && !(c->service = strdup(how->service)))
@@ -112,11 +112,11 @@ static int plan(struct up *u, struct err *e)
 	_cleanup_(close_p) int base = open(DEV_BASE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (base < 0 || flock(base, LOCK_EX) < 0)
 		return err_set(e, -errno, "lock " DEV_BASE ": %m");
-	rc = cluster_choose_net(c, e);
-	return rc == 0 ? cluster_save(c, e) : rc;
+	rc = trial_choose_net(c, e);
+	return rc == 0 ? trial_save(c, e) : rc;
 }
 
-static int hosts_write(const struct cluster *c, struct err *e)
+static int hosts_write(const struct trial *c, struct err *e)
 {
 	_cleanup_(close_p) int fd = openat(c->dir_fd, "hosts", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	if (fd < 0 || fchmod(fd, 0644) < 0)
@@ -124,7 +124,7 @@ static int hosts_write(const struct cluster *c, struct err *e)
 	(void)dprintf(fd, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
 	for (unsigned i = 1; i <= c->n; i++) {
 		char addr[16];
-		cluster_addr(c, i, addr);
+		trial_addr(c, i, addr);
 		if (dprintf(fd, "%s node%u\n", addr, i) < 0)
 			return err_set(e, -errno, "%s/hosts: %m", c->dir);
 	}
@@ -133,12 +133,12 @@ static int hosts_write(const struct cluster *c, struct err *e)
 
 static int nodes_up(struct up *u, struct err *e)
 {
-	struct cluster *c = u->c;
+	struct trial *c = u->c;
 	int rc = 0;
 	for (unsigned i = 1; i <= c->n && rc == 0; i++)
 		rc = interrupted(u) ? err_set(e, -EINTR, "interrupted") : node_spawn(c, &u->cg, i, &u->leash[i], e);
 	if (rc == 0)
-		rc = cluster_save(c, e);
+		rc = trial_save(c, e);
 	for (unsigned i = 1; i <= c->n && rc == 0; i++)
 		rc = node_connect(c, i, u->leash[i], e);
 	for (unsigned i = 1; i <= c->n && rc == 0; i++) {
@@ -176,7 +176,7 @@ static int services_up(struct up *u, struct err *e)
  */
 static int finish(struct up *u, struct err *e)
 {
-	struct cluster *c = u->c;
+	struct trial *c = u->c;
 	int rc = 0;
 	for (unsigned i = 1; i <= c->n && rc == 0; i++)
 		rc = cg_limit_cpu(&u->cg, c->name, i, c->node[i].cpu, e);
@@ -185,7 +185,7 @@ static int finish(struct up *u, struct err *e)
 	if (rc < 0)
 		return rc;
 	c->starting = 0;
-	rc = cluster_save(c, e);
+	rc = trial_save(c, e);
 	for (unsigned i = 1; i <= c->n && rc == 0; i++)
 		rc = node_say(i, u->leash[i], "stay", e);
 	return rc == 0 ? node_say(0, u->switch_leash, "stay", e) : rc;
@@ -208,7 +208,7 @@ static int run(struct up *u, struct err *e)
 }
 
 /* The last lines of the nodes' logs: when a start fails, the reason is there, and the files go with the cluster. */
-static void logs_show(const struct cluster *c)
+static void logs_show(const struct trial *c)
 {
 	enum { TAIL = 2000 };
 	for (unsigned i = 1; i <= c->n; i++) {
@@ -255,15 +255,15 @@ int dev_up(const struct dev_up *how, struct err *e)
 	struct up u = { .how = how, .switch_leash = -1, .live = !how->quiet && isatty(2), .began_ms = clock_ms() };
 	memset(u.leash, -1, sizeof u.leash);
 	(void)umask(022);
-	int rc = cluster_name_check(how->name, e);
+	int rc = trial_name_check(how->name, e);
 	if (rc == 0)
 		rc = cg_find(&u.cg, e);
 	if (rc == 0)
 		rc = leftovers_check(&u, e);
 	if (rc == 0)
-		rc = cluster_new(how->name, how->n, &u.c, e);
+		rc = trial_new(how->name, how->n, &u.c, e);
 	if (rc != 0)
-		return rc == CLUSTER_EXISTS ? -EEXIST : rc;
+		return rc == TRIAL_EXISTS ? -EEXIST : rc;
 	signals_catch();
 	rc = run(&u, e);
 	progress_end(&u);
@@ -272,7 +272,7 @@ int dev_up(const struct dev_up *how, struct err *e)
 	(void)close_fd(u.switch_leash);
 	if (rc < 0 && rc != -EINTR)
 		logs_show(u.c);
-	cluster_free(u.c);
+	trial_free(u.c);
 	if (rc < 0) {
 		struct err down_e = { .text = "" };
 		if (dev_down(how->name, &down_e) < 0)

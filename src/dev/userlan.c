@@ -16,14 +16,14 @@
 
 enum { ANSWER_S = 5 };
 
-static struct sockaddr_un lan_addr(const struct cluster *c)
+static struct sockaddr_un lan_addr(const struct trial *c)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	(void)snprintf(a.sun_path, sizeof a.sun_path, "%s/lan.sock", c->dir);
 	return a;
 }
 
-int userlan_listen(const struct cluster *c, int *ret_fd, struct err *e)
+int userlan_listen(const struct trial *c, int *ret_fd, struct err *e)
 {
 	_cleanup_(close_p) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct sockaddr_un a = lan_addr(c);
@@ -34,7 +34,7 @@ int userlan_listen(const struct cluster *c, int *ret_fd, struct err *e)
 	return 0;
 }
 
-static int lan_connect(const struct cluster *c, int *ret_fd, struct err *e)
+static int lan_connect(const struct trial *c, int *ret_fd, struct err *e)
 {
 	_cleanup_(close_p) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct sockaddr_un a = lan_addr(c);
@@ -88,7 +88,7 @@ static int tap_open(int netns_fd, int *ret_fd, struct err *e)
 	return 0;
 }
 
-int userlan_plug(const struct cluster *c, unsigned i, int netns_fd, struct err *e)
+int userlan_plug(const struct trial *c, unsigned i, int netns_fd, struct err *e)
 {
 	_cleanup_(close_p) int sock = -1, tap = -1, nl = -1;
 	uint8_t mac[6];
@@ -105,7 +105,7 @@ int userlan_plug(const struct cluster *c, unsigned i, int netns_fd, struct err *
 	return lan_order(sock, text, tap, e);
 }
 
-int userlan_unplug(const struct cluster *c, unsigned i, struct err *e)
+int userlan_unplug(const struct trial *c, unsigned i, struct err *e)
 {
 	_cleanup_(close_p) int sock = -1;
 	char text[64];
@@ -114,13 +114,13 @@ int userlan_unplug(const struct cluster *c, unsigned i, struct err *e)
 	return rc < 0 ? rc : lan_order(sock, text, -1, e);
 }
 
-int userlan_apply_pairs(const struct cluster *c, struct err *e)
+int userlan_apply_pairs(const struct trial *c, struct err *e)
 {
 	_cleanup_(close_p) int sock = -1;
 	int rc = lan_connect(c, &sock, e);
 	for (unsigned a = 1; rc == 0 && a <= c->n; a++)
 		for (unsigned b = 1; rc == 0 && b <= c->n; b++) {
-			const struct dev_pair *p = cluster_pair(c, a, b);
+			const struct dev_pair *p = trial_pair(c, a, b);
 			char text[128];
 			if (a == b)
 				continue;
@@ -131,7 +131,7 @@ int userlan_apply_pairs(const struct cluster *c, struct err *e)
 	return rc;
 }
 
-int userlan_apply_rate(const struct cluster *c, unsigned i, struct err *e)
+int userlan_apply_rate(const struct trial *c, unsigned i, struct err *e)
 {
 	_cleanup_(close_p) int sock = -1;
 	char text[64];

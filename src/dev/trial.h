@@ -5,7 +5,7 @@
  * removed last, so an interrupted start is always found. One user at a time: whoever changes something holds the lock
  * (flock of the directory).
  *
- * Recipe: cluster_new or cluster_load, change, cluster_save, cluster_free. Single-threaded programs only. */
+ * Recipe: trial_new or trial_load, change, trial_save, trial_free. Single-threaded programs only. */
 #pragma once
 
 #include <stdint.h>
@@ -45,7 +45,7 @@ struct dev_pair {
 	int cut;
 };
 
-struct cluster {
+struct trial {
 	char name[DEV_NAME_MAX + 1];
 	char dir[DEV_DIR_MAX];
 	int dir_fd; /* owned; -1: none */
@@ -59,58 +59,58 @@ struct cluster {
 	char *libexec;            /* owned; "" when there was none */
 	struct dev_proc lan_proc; /* the holder of the switch's network namespace, or pando-dev-lan */
 	struct dev_node node[DEV_NODES_MAX + 1]; /* 1..n */
-	struct dev_pair *pair;                   /* owned; see cluster_pair */
+	struct dev_pair *pair;                   /* owned; see trial_pair */
 };
 
 /* Is name usable: 1 to DEV_NAME_MAX characters of a-z A-Z 0-9 . _ -, the first a letter or digit? 0 or -EINVAL. */
-int cluster_name_check(const char *name, struct err *e);
+int trial_name_check(const char *name, struct err *e);
 
-enum { CLUSTER_EXISTS = 1 };
+enum { TRIAL_EXISTS = 1 };
 
 /* Makes the directory of a new cluster, takes its lock, and gives a record with n nodes and everything else empty;
- * nothing is saved yet. On 0 the caller owns *ret. CLUSTER_EXISTS when there is one of that name already, with its
+ * nothing is saved yet. On 0 the caller owns *ret. TRIAL_EXISTS when there is one of that name already, with its
  * state in words in e. */
-int cluster_new(const char *name, unsigned n, struct cluster **ret, struct err *e);
+int trial_new(const char *name, unsigned n, struct trial **ret, struct err *e);
 
 /* Reads the record. With lock_ms >= 0 the lock is taken too, waiting at most that long (-EBUSY then, with the words).
  * On 0 the caller owns *ret. -ENOENT: no such cluster. -ENODATA: its start was interrupted before anything was
  * recorded; *ret is then given all the same, with n 0. -EBADMSG: the record cannot be read; *ret is given with what
  * could be. */
-int cluster_load(const char *name, int lock_ms, struct cluster **ret, struct err *e);
+int trial_load(const char *name, int lock_ms, struct trial **ret, struct err *e);
 
 /* Writes the record (all of it or nothing). */
-int cluster_save(const struct cluster *c, struct err *e);
+int trial_save(const struct trial *c, struct err *e);
 
 /* Frees the record and lets go of the lock; NULL is fine. Nothing else changes. */
-void cluster_free(struct cluster *c);
-void cluster_free_p(struct cluster **c);
+void trial_free(struct trial *c);
+void trial_free_p(struct trial **c);
 
 /* Removes the directory with all that is in it, never following a link out of it nor crossing into another file system.
  */
-int cluster_remove_dir(const struct cluster *c, struct err *e);
+int trial_remove_dir(const struct trial *c, struct err *e);
 
 /* Is somebody else holding the lock of this cluster now? */
-int cluster_busy(const char *name);
+int trial_busy(const char *name);
 
 /* The pair for frames from node a to node b, both 1..n. */
-struct dev_pair *cluster_pair(const struct cluster *c, unsigned a, unsigned b);
+struct dev_pair *trial_pair(const struct trial *c, unsigned a, unsigned b);
 
 /* Writes the address of node i ("10.x.y.i"). */
-void cluster_addr(const struct cluster *c, unsigned i, char ret[static 16]);
+void trial_addr(const struct trial *c, unsigned i, char ret[static 16]);
 
 /* Chooses net_x and net_y: from the name, and such that no other cluster on this machine has them. */
-int cluster_choose_net(struct cluster *c, struct err *e);
+int trial_choose_net(struct trial *c, struct err *e);
 
 /* Names of all clusters that left a trace: a directory under DEV_BASE or a cgroup. fn is called once for each, in order
  * of name. */
-int cluster_each(void (*fn)(void *ctx, const char *name), void *ctx, struct err *e);
+int trial_each(void (*fn)(void *ctx, const char *name), void *ctx, struct err *e);
 
-/* JSON text of a record, and back; the cluster given to cluster_decode has n 0 and its name. Used by the above, and by
+/* JSON text of a record, and back; the cluster given to trial_decode has n 0 and its name. Used by the above, and by
  * tests. */
-char *cluster_encode(const struct cluster *c);
-int cluster_decode(const char *text, size_t size, struct cluster *c, struct err *e);
+char *trial_encode(const struct trial *c);
+int trial_decode(const char *text, size_t size, struct trial *c, struct err *e);
 
 /* A record in memory only, without a directory. NULL when there is no memory. */
-struct cluster *cluster_alloc(const char *name);
+struct trial *trial_alloc(const char *name);
 /* Sets the number of nodes of a fresh record. */
-int cluster_set_n(struct cluster *c, unsigned n);
+int trial_set_n(struct trial *c, unsigned n);

@@ -1,4 +1,4 @@
-#include "dev/cluster.h"
+#include "dev/trial.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,14 +16,14 @@
 
 enum { HELD_MS = 500 };
 
-static struct cluster *take(struct cluster **c)
+static struct trial *take(struct trial **c)
 {
-	struct cluster *r = *c;
+	struct trial *r = *c;
 	*c = NULL;
 	return r;
 }
 
-int cluster_name_check(const char *name, struct err *e)
+int trial_name_check(const char *name, struct err *e)
 {
 	static const char set[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 	size_t n = strlen(name);
@@ -34,9 +34,9 @@ int cluster_name_check(const char *name, struct err *e)
 	return 0;
 }
 
-struct cluster *cluster_alloc(const char *name)
+struct trial *trial_alloc(const char *name)
 {
-	struct cluster *c = calloc(1, sizeof *c);
+	struct trial *c = calloc(1, sizeof *c);
 	if (!c)
 		return NULL;
 	c->dir_fd = -1;
@@ -45,7 +45,7 @@ struct cluster *cluster_alloc(const char *name)
 	return c;
 }
 
-int cluster_set_n(struct cluster *c, unsigned n)
+int trial_set_n(struct trial *c, unsigned n)
 {
 	if (n < 1 || n > DEV_NODES_MAX)
 		return -ERANGE;
@@ -58,7 +58,7 @@ int cluster_set_n(struct cluster *c, unsigned n)
 	return 0;
 }
 
-void cluster_free(struct cluster *c)
+void trial_free(struct trial *c)
 {
 	if (!c)
 		return;
@@ -72,24 +72,24 @@ void cluster_free(struct cluster *c)
 	free(c);
 }
 
-void cluster_free_p(struct cluster **c)
+void trial_free_p(struct trial **c)
 {
-	cluster_free(*c);
+	trial_free(*c);
 }
 
-struct dev_pair *cluster_pair(const struct cluster *c, unsigned a, unsigned b)
+struct dev_pair *trial_pair(const struct trial *c, unsigned a, unsigned b)
 {
 	return &c->pair[(size_t)(a - 1) * c->n + (b - 1)];
 }
 
-void cluster_addr(const struct cluster *c, unsigned i, char ret[static 16])
+void trial_addr(const struct trial *c, unsigned i, char ret[static 16])
 {
 	(void)snprintf(ret, 16, "10.%u.%u.%u", c->net_x & 255, c->net_y & 255, i & 255);
 }
 
 /* Opens the directory if it is one that we can trust: below a directory that everybody can write to, a stranger may
  * have put something of this name. */
-static int dir_open(struct cluster *c, struct err *e)
+static int dir_open(struct trial *c, struct err *e)
 {
 	_cleanup_(close_p) int fd = open(c->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
@@ -105,13 +105,13 @@ static int dir_open(struct cluster *c, struct err *e)
 }
 
 /* Is the directory still the one of that name? (It may have been removed while we waited for the lock.) */
-static int dir_current(const struct cluster *c)
+static int dir_current(const struct trial *c)
 {
 	struct stat a, b;
 	return fstat(c->dir_fd, &a) == 0 && lstat(c->dir, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-static int dir_lock(struct cluster *c, int ms, struct err *e)
+static int dir_lock(struct trial *c, int ms, struct err *e)
 {
 	uint64_t until = clock_ms() + (uint64_t)ms;
 	unsigned step = 0;
@@ -128,9 +128,9 @@ static int dir_lock(struct cluster *c, int ms, struct err *e)
 	return 0;
 }
 
-int cluster_busy(const char *name)
+int trial_busy(const char *name)
 {
-	_cleanup_(cluster_free_p) struct cluster *c = cluster_alloc(name);
+	_cleanup_(trial_free_p) struct trial *c = trial_alloc(name);
 	if (!c || dir_open(c, NULL) < 0)
 		return 0;
 	return flock(c->dir_fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
@@ -138,29 +138,29 @@ int cluster_busy(const char *name)
 
 static int exists_words(const char *name, struct err *e)
 {
-	_cleanup_(cluster_free_p) struct cluster *c = NULL;
+	_cleanup_(trial_free_p) struct trial *c = NULL;
 	/* Children of a starter that was just killed hold its lock for a moment longer. */
-	int rc = cluster_load(name, HELD_MS, &c, e);
+	int rc = trial_load(name, HELD_MS, &c, e);
 	if (rc == -EBUSY)
-		return err_set(e, CLUSTER_EXISTS, "\"%s\" is being started or changed by another pando dev command",
+		return err_set(e, TRIAL_EXISTS, "\"%s\" is being started or changed by another pando dev command",
 			       name);
 	if (rc < 0 && rc != -ENODATA && rc != -EBADMSG)
 		return rc;
 	if (rc < 0 || c->starting)
-		return err_set(e, CLUSTER_EXISTS,
+		return err_set(e, TRIAL_EXISTS,
 			       "an earlier start of \"%s\" was interrupted; clean up with: pando dev down --name %s",
 			       name, name);
-	return err_set(e, CLUSTER_EXISTS,
+	return err_set(e, TRIAL_EXISTS,
 		       "there is a trial cluster \"%s\" of %u nodes already; end it with: pando dev down --name %s",
 		       name, c->n, name);
 }
 
-int cluster_new(const char *name, unsigned n, struct cluster **ret, struct err *e)
+int trial_new(const char *name, unsigned n, struct trial **ret, struct err *e)
 {
-	_cleanup_(cluster_free_p) struct cluster *c = cluster_alloc(name);
+	_cleanup_(trial_free_p) struct trial *c = trial_alloc(name);
 	if (!c)
 		return err_set(e, -ENOMEM, "out of memory");
-	int rc = cluster_set_n(c, n);
+	int rc = trial_set_n(c, n);
 	if (rc < 0)
 		return err_set(e, rc, "a trial cluster has 1 to %d nodes", DEV_NODES_MAX);
 	if (mkdir(c->dir, 0700) < 0)
@@ -177,9 +177,9 @@ int cluster_new(const char *name, unsigned n, struct cluster **ret, struct err *
 	return 0;
 }
 
-int cluster_load(const char *name, int lock_ms, struct cluster **ret, struct err *e)
+int trial_load(const char *name, int lock_ms, struct trial **ret, struct err *e)
 {
-	_cleanup_(cluster_free_p) struct cluster *c = cluster_alloc(name);
+	_cleanup_(trial_free_p) struct trial *c = trial_alloc(name);
 	if (!c)
 		return err_set(e, -ENOMEM, "out of memory");
 	int rc = dir_open(c, e);
@@ -200,15 +200,15 @@ int cluster_load(const char *name, int lock_ms, struct cluster **ret, struct err
 			     "the start or end of \"%s\" was interrupted; clean up with: pando dev down --name %s",
 			     name, name);
 	else
-		rc = cluster_decode(text, (size_t)size, c, e);
+		rc = trial_decode(text, (size_t)size, c, e);
 	if (rc == 0 || rc == -ENODATA || rc == -EBADMSG)
 		*ret = take(&c);
 	return rc;
 }
 
-int cluster_save(const struct cluster *c, struct err *e)
+int trial_save(const struct trial *c, struct err *e)
 {
-	_cleanup_(free_p) char *text = cluster_encode(c);
+	_cleanup_(free_p) char *text = trial_encode(c);
 	if (!text)
 		return err_set(e, -ENOMEM, "out of memory");
 	_cleanup_(close_p) int fd =
@@ -253,7 +253,7 @@ static int tree_remove(int at_fd, const char *name, dev_t dev, unsigned depth)
 	return unlinkat(at_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
-int cluster_remove_dir(const struct cluster *c, struct err *e)
+int trial_remove_dir(const struct trial *c, struct err *e)
 {
 	struct stat st;
 	if (fstat(c->dir_fd, &st) < 0)
@@ -296,17 +296,17 @@ static unsigned net_index(unsigned x, unsigned y)
 static void taken_add(void *ctx, const char *name)
 {
 	struct taken *t = ctx;
-	_cleanup_(cluster_free_p) struct cluster *c = NULL;
-	if (strcmp(name, t->self) == 0 || cluster_load(name, -1, &c, NULL) < 0)
+	_cleanup_(trial_free_p) struct trial *c = NULL;
+	if (strcmp(name, t->self) == 0 || trial_load(name, -1, &c, NULL) < 0)
 		return;
 	unsigned i = net_index(c->net_x, c->net_y);
 	t->bit[i / 8] |= (uint8_t)(1u << (i % 8));
 }
 
-int cluster_choose_net(struct cluster *c, struct err *e)
+int trial_choose_net(struct trial *c, struct err *e)
 {
 	struct taken t = { .self = c->name };
-	int rc = cluster_each(taken_add, &t, e);
+	int rc = trial_each(taken_add, &t, e);
 	if (rc < 0)
 		return rc;
 	unsigned h = name_hash(c->name);
@@ -330,7 +330,7 @@ struct names {
 static void names_add(void *ctx, const char *name)
 {
 	struct names *l = ctx;
-	if (cluster_name_check(name, NULL) < 0)
+	if (trial_name_check(name, NULL) < 0)
 		return;
 	char(*v)[DEV_NAME_MAX + 1] = realloc(l->v, (l->n + 1) * sizeof *v);
 	if (!v) {
@@ -346,7 +346,7 @@ static int names_cmp(const void *a, const void *b)
 	return strcmp(a, b);
 }
 
-int cluster_each(void (*fn)(void *ctx, const char *name), void *ctx, struct err *e)
+int trial_each(void (*fn)(void *ctx, const char *name), void *ctx, struct err *e)
 {
 	struct names l = { 0 };
 	_cleanup_(closedir_p) DIR *d = opendir(DEV_BASE);
