@@ -77,15 +77,16 @@ static int pando_until(const struct dev_boot *b, unsigned i, char *const argv[],
 		       int (*good)(const char *out, unsigned n), unsigned n, struct err *e)
 {
 	for (unsigned step = 0;; proc_nap(&step)) {
-		int rc = pando_in(b, i, argv, out, e);
+		struct err last = { .text = "" };
+		int rc = pando_in(b, i, argv, out, &last);
 		if (rc == 0 && (!good || good(out, n)))
 			return 0;
 		if (b->stop(b->ctx))
 			return err_set(e, -EINTR, "interrupted");
-		if (rc < 0 && rc != -EIO)
-			return rc;
+		if (rc < 0 && (rc != -EIO || proc_left(b->until_ms) == 0))
+			return err_set(e, rc, "%s", last.text);
 		if (proc_left(b->until_ms) == 0)
-			return rc < 0 ? rc : err_set(e, -ETIMEDOUT, "node %u does not see all %u nodes up", i, n);
+			return err_set(e, -ETIMEDOUT, "node %u does not see all %u nodes up", i, n);
 		rc = service_check(b, i, e);
 		if (rc < 0)
 			return rc;
