@@ -179,8 +179,12 @@ void probe_time(struct kern_has *has)
 {
 	time_t before = monotonic_s();
 	char text[64];
-	(void)snprintf(text, sizeof text, "monotonic %d 0\nboottime %d 0\n", SHIFT_S, SHIFT_S);
-	int rc = unshare(CLONE_NEWTIME) < 0 ? -errno : probe_write_at(AT_FDCWD, "/proc/self/timens_offsets", text);
+	long long own = 0; /* offsets are from the machine's clock, not from ours: we may be in a shifted namespace */
+	int rc = probe_read_at(AT_FDCWD, "/proc/self/timens_offsets", text, sizeof text);
+	if (!rc)
+		(void)sscanf(text, "monotonic %lld", &own);
+	(void)snprintf(text, sizeof text, "monotonic %lld 0\nboottime %lld 0\n", own + SHIFT_S, own + SHIFT_S);
+	rc = unshare(CLONE_NEWTIME) < 0 ? -errno : probe_write_at(AT_FDCWD, "/proc/self/timens_offsets", text);
 	if (!rc) {
 		pid_t pid = probe_clone(0);
 		if (pid == 0) {
