@@ -21,15 +21,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "procfs/mount.h"
 #include "procfs/server.h"
+#include "stub/procmount.h"
 
 enum { FAKE_NODES = 8, SLOT = 32768 };
 
@@ -99,26 +98,6 @@ static void fds_receive(int sock, int *fds, size_t n)
 	memcpy(fds, control + CMSG_LEN(0), sizeof(int) * n);
 }
 
-static void dev_make(void)
-{
-	static const struct { const char *name; unsigned major, minor; } devs[] = {
-		{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
-	};
-	if (mount("dev", "/dev", "tmpfs", MS_NOSUID, "mode=755") < 0)
-		fail("mount /dev");
-	for (size_t i = 0; i < sizeof(devs) / sizeof(devs[0]); i++) {
-		char path[64];
-		(void)snprintf(path, sizeof(path), "/dev/%s", devs[i].name);
-		if (mknod(path, S_IFCHR | 0666, makedev(devs[i].major, devs[i].minor)) < 0 || chmod(path, 0666) < 0)
-			fail(path);
-	}
-	_cleanup_(close_p) int fd = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int rc = procfs_dev_links(sys, fd);
-	errno = -rc;
-	if (rc < 0)
-		fail("links of /dev");
-}
-
 static void sleeper(int i)
 {
 	char name[16];
@@ -158,7 +137,11 @@ static void space_run(int id, int sock)
 	char byte;
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		fail("mount /");
-	int rc = procfs_mount_begin(sys, &fds[0], &fds[1]);
+	int rc = no_finish ? 0 : procfs_dev_links(sys);
+	errno = -rc;
+	if (rc < 0)
+		fail("links of /dev");
+	rc = procfs_mount_begin(sys, &fds[0], &fds[1]);
 	errno = -rc;
 	if (rc < 0)
 		fail("mount /proc");
@@ -172,7 +155,6 @@ static void space_run(int id, int sock)
 		errno = -rc;
 		if (rc < 0)
 			fail("mount /proc/.n");
-		dev_make();
 	}
 	for (int i = 0; id > 1 && i < n_procs; i++)
 		if (fork() == 0)

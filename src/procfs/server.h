@@ -9,7 +9,7 @@
  *   procfs_server_pid for each ghost, placeholder, tid or pid that is occupied or known here and whose body is elsewhere;
  *     procfs_server_pid_gone when it ends or the body comes here: before the ghost is let go or the body runs (procfs_server_flush)
  *   procfs_server_ready;                  the table is worth reading: before that a server that connects gets none
- *   procfs_server_space(fuse, proc, journal): when pid 1 of the space has done procfs/mount.h step 1, and after each restart of
+ *   procfs_server_space(fuse, proc, journal): when pid 1 of the space has done stub/procmount.h step 1, and after each restart of
  *     pandod with what the keeper kept: /dev/fuse, the native procfs, and the journal (procfs_journal_new, once per mount)
  *   cfg.call is called: links_call(l, node, MSG_PROCFS_REQ, p, n, timeout_ms, done, ...), and its done calls
  *     procfs_server_call_done(s, token, status, p, n)

@@ -16,12 +16,14 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "stub/procmount.h"
 #include "stub/proto.h"
 
 #ifndef CLONE_NEWTIME
@@ -136,17 +138,50 @@ static int mount_new(const char *type, const char *dir, unsigned long flags, con
 	return 0;
 }
 
-static int proc_mount(const struct space_layout *l, struct err *e)
+static long call(long nr, long a, long b, long c, long d, long e, long f)
 {
-	if (l->fuse_fd < 0)
-		return mount_new("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, e);
+	long rc = syscall(nr, a, b, c, d, e, f);
+	return rc < 0 ? -errno : rc;
+}
 
-	/* The native one is mounted first at a place of its own, then moved inside the FUSE tree, whose server need not answer
-	 * for that: .n is a constant directory that it knows before it serves anything else. */
-	int rc = mount_new("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, e);
-	if (rc < 0)
-		return rc;
+/* The two descriptors of the FUSE /proc go to the creator before the zygote says a word. */
+static int proc_send(int sock, const int fds[2], struct err *e)
+{
+	struct zyg_msg m = { .op = ZYG_PROC };
+	union {
+		struct cmsghdr h;
+		char b[CMSG_SPACE(2 * sizeof(int))];
+	} u = { .h = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(2 * sizeof(int)) } };
+	memcpy(CMSG_DATA(&u.h), fds, 2 * sizeof(int));
+	struct iovec iov = { &m, sizeof m };
+	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.b, .msg_controllen = sizeof u.b };
+	if (sendmsg(sock, &h, MSG_NOSIGNAL) != (ssize_t)sizeof m)
+		return err_set(e, -errno, "descriptors of /proc: %m");
 	return 0;
+}
+
+/* Mounts /proc. *ret_last_pid is the space's ns_last_pid, opened without a step through /proc, where nobody answers yet. */
+static int proc_mount(const struct space_layout *l, int sock, int *ret_last_pid, struct err *e)
+{
+	int fds[2] = { -1, -1 }, rc = 0;
+	if (l->use_fuse) {
+		rc = procfs_dev_links(call);
+		if (rc < 0) /* they lead through the /proc server then: to be borne */
+			log_debug("space: links of /dev: %s", strerror(-rc));
+		rc = procfs_mount_begin(call, &fds[0], &fds[1]);
+		rc = rc < 0 ? err_set(e, rc, "mounting fuse on /proc: %s", strerror(-rc)) : proc_send(sock, fds, e);
+	} else {
+		rc = mount_new("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, e);
+		fds[1] = rc < 0 ? -1 : open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (rc == 0) {
+		*ret_last_pid = openat(fds[1], "sys/kernel/ns_last_pid", O_RDWR | O_CLOEXEC);
+		if (*ret_last_pid < 0)
+			rc = err_set(e, -errno, "/proc/sys/kernel/ns_last_pid: %m");
+	}
+	(void)close_fd(fds[0]);
+	(void)close_fd(fds[1]);
+	return rc;
 }
 
 static int dev_mount(struct err *e)
@@ -181,11 +216,11 @@ static int tmp_mount(const char *dir, struct err *e)
 }
 
 /* In pid 1 before it becomes pando-zygote. */
-static int inside_setup(const struct space_layout *l, struct err *e)
+static int inside_setup(const struct space_layout *l, int sock, int *ret_last_pid, struct err *e)
 {
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
 		return err_set(e, -errno, "making / a slave mount: %m");
-	int rc = proc_mount(l, e);
+	int rc = proc_mount(l, sock, ret_last_pid, e);
 	if (rc == 0)
 		rc = dev_mount(e);
 	if (rc == 0 && l->shared_tmp && *l->shared_tmp)
@@ -229,13 +264,8 @@ static int zygote_exec(const struct space_layout *l, int sock, int bpf, int last
 static void init_main(const struct space_layout *l, int sock, int bpf, int report)
 {
 	struct err e = { 0 };
-	int rc = inside_setup(l, &e);
 	int last_pid = -1;
-	if (rc == 0) {
-		last_pid = open("/proc/sys/kernel/ns_last_pid", O_RDWR | O_CLOEXEC);
-		if (last_pid < 0)
-			rc = err_set(&e, -errno, "/proc/sys/kernel/ns_last_pid: %m");
-	}
+	int rc = inside_setup(l, sock, &last_pid, &e);
 	if (rc == 0)
 		rc = zygote_exec(l, sock, bpf, last_pid, &report, &e);
 	(void)!write(report, &e, sizeof e); /* pandod may be gone; then nobody cares */
@@ -273,9 +303,34 @@ static void middle_main(const struct space_layout *l, const struct space_ends *e
 	_exit(0);
 }
 
+/* One message of pid 1 or the zygote, with the descriptors of ZYG_PROC. 0 when it is of that kind. */
+static int ready_take(int sock, uint32_t op, struct space_ends *ret)
+{
+	struct zyg_msg m;
+	union {
+		struct cmsghdr h;
+		char b[CMSG_SPACE(2 * sizeof(int))];
+	} u;
+	struct iovec iov = { &m, sizeof m };
+	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.b, .msg_controllen = sizeof u.b };
+	struct pollfd p = { .fd = sock, .events = POLLIN };
+	if (poll(&p, 1, 5000) != 1 || recvmsg(sock, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != (ssize_t)sizeof m || m.op != op)
+		return -EIO;
+	if (op != ZYG_PROC)
+		return 0;
+	const struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+	if (!c || c->cmsg_len != CMSG_LEN(2 * sizeof(int)))
+		return -EIO;
+	int fds[2];
+	memcpy(fds, CMSG_DATA(c), sizeof fds);
+	ret->fuse_fd = fds[0];
+	ret->proc_fd = fds[1];
+	return 0;
+}
+
 /* Takes pid 1's outer number and errors from the report pipe (which closes when pando-zygote is executed), then waits for the
  * zygote. */
-static int ready_wait(int sock, int report, struct space_ends *ret, struct err *e)
+static int ready_wait(const struct space_layout *l, int sock, int report, struct space_ends *ret, struct err *e)
 {
 	struct err theirs;
 	while (read(report, &theirs, sizeof theirs) == (ssize_t)sizeof theirs) {
@@ -284,9 +339,9 @@ static int ready_wait(int sock, int report, struct space_ends *ret, struct err *
 			return err_set(e, theirs.code ? theirs.code : -EIO, "%s", theirs.text);
 		ret->init = theirs.code;
 	}
-	struct zyg_msg m;
-	struct pollfd p = { .fd = sock, .events = POLLIN };
-	if (poll(&p, 1, 5000) != 1 || recv(sock, &m, sizeof m, MSG_DONTWAIT) != (ssize_t)sizeof m || m.op != ZYG_READY)
+	if (l->use_fuse && ready_take(sock, ZYG_PROC, ret) < 0)
+		return err_set(e, -EIO, "pid 1 of the space did not send its /proc");
+	if (ready_take(sock, ZYG_READY, ret) < 0)
 		return err_set(e, -EIO, "the zygote of the space did not answer");
 	return 0;
 }
@@ -308,7 +363,7 @@ int space_create(const struct space_layout *l, struct space_ends *ret, struct er
 		return err_set(e, -errno, "pipe: %m");
 	_cleanup_(close_p) int report_r = report[0], report_w = report[1];
 
-	memset(ret, 0, sizeof *ret);
+	*ret = (struct space_ends){ .sock = -1, .fuse_fd = -1, .proc_fd = -1 };
 	cgroup_make(ret);
 	pid_t middle = fork();
 	if (middle < 0)
@@ -319,8 +374,10 @@ int space_create(const struct space_layout *l, struct space_ends *ret, struct er
 	theirs = close_fd(theirs);
 	int status;
 	(void)waitpid(middle, &status, 0);
-	rc = ready_wait(ours, report_r, ret, e);
+	rc = ready_wait(l, ours, report_r, ret, e);
 	if (rc < 0) {
+		ret->fuse_fd = close_fd(ret->fuse_fd); /* first: who waits for an answer of it could not die */
+		ret->proc_fd = close_fd(ret->proc_fd);
 		space_destroy(ret);
 		return err_wrap(e, rc, "making the space");
 	}

@@ -12,18 +12,19 @@ struct space_layout {
 	const char *hostname;     /* of the space: the same on all nodes; NULL: leave */
 	const char *shared_tmp;   /* directory on the shared tree that becomes /tmp and /var/tmp; NULL: the node's own lie there */
 	int64_t epoch_ns;         /* CLOCK_REALTIME of the cluster's birth: the space's CLOCK_MONOTONIC counts from it; 0: leave */
-	int fuse_fd;              /* /dev/fuse for /proc, -1: native /proc only */
-	const char *fuse_options; /* for mount(2), when fuse_fd >= 0 */
+	int use_fuse;             /* /proc is answered by pando-procfs; 0: the native one of the node alone */
 };
 
 struct space_ends {
 	int sock;   /* to the zygote, SOCK_SEQPACKET */
+	int fuse_fd, proc_fd; /* use_fuse: /dev/fuse of /proc and the native procfs; -1 without */
 	pid_t init; /* outer number of pid 1 */
 	char cgroup[256]; /* directory with the space's freezer cgroup, "" if none */
 	int freezer_v2;
 };
 
-/* On 0 the space runs and the caller owns ret->sock. pid 1 is a child of the calling process's reaper, not of the caller. */
+/* On 0 the space runs and the caller owns ret->sock, fuse_fd and proc_fd. With use_fuse every path through /proc waits in the space
+ * until a server answers: procfs_server_space, then space_proc_finish (space.h) when it is there. pid 1 is a child of the calling process's reaper, not of the caller. */
 int space_create(const struct space_layout *l, struct space_ends *ret, struct err *e);
 
 /* Writes the filter program (struct sock_filter[]) of supervised sessions into fd. */

@@ -27,6 +27,10 @@ static int ends_keep(struct space *s)
 	int rc = s->cfg.keep.put(s->cfg.keep.ctx, "space", fd);
 	if (rc == 0)
 		rc = s->cfg.keep.put(s->cfg.keep.ctx, "zygote", s->ends.sock);
+	if (rc == 0 && s->ends.fuse_fd >= 0)
+		rc = s->cfg.keep.put(s->cfg.keep.ctx, "proc-fuse", s->ends.fuse_fd);
+	if (rc == 0 && s->ends.proc_fd >= 0)
+		rc = s->cfg.keep.put(s->cfg.keep.ctx, "proc-native", s->ends.proc_fd);
 	return rc;
 }
 
@@ -49,6 +53,9 @@ static int ends_find(struct space *s)
 	if (kill(s->ends.init, 0) < 0)
 		return 0;
 	s->ends.sock = take_fd(&sock);
+	int fuse = s->cfg.keep.take(s->cfg.keep.ctx, "proc-fuse"), native = s->cfg.keep.take(s->cfg.keep.ctx, "proc-native");
+	s->ends.fuse_fd = fuse < 0 ? -1 : fuse; /* a space with the native /proc alone has neither */
+	s->ends.proc_fd = native < 0 ? -1 : native;
 	return 1;
 }
 
@@ -94,6 +101,7 @@ int space_new(const struct space_config *cfg, struct space **ret, struct err *e)
 	s->links = cfg->links;
 	s->self = cfg->self;
 	s->zygote_bin = s->ns.ns_fd = s->shared_fd = -1;
+	s->ends = (struct space_ends){ .sock = -1, .fuse_fd = -1, .proc_fd = -1 };
 
 	int is_old = ends_find(s);
 	int rc = 0;
@@ -132,12 +140,18 @@ void space_free(struct space *s)
 	shared_unmap(s->sh);
 	(void)close_fd(s->shared_fd);
 	(void)close_fd(s->zygote_bin);
+	(void)close_fd(s->ends.fuse_fd);
+	(void)close_fd(s->ends.proc_fd);
 	nspid_fini(&s->ns);
 	/* The handles belong to the loop, which ends with the program. */
 }
 
 void space_wipe(struct space *s)
 {
+	/* The keeper's first: a process that waits for an answer of a /proc server that is gone ends when /dev/fuse is closed everywhere. */
+	(void)s->cfg.keep.drop(s->cfg.keep.ctx, "proc-fuse");
+	(void)s->cfg.keep.drop(s->cfg.keep.ctx, "proc-native");
+	s->ends.fuse_fd = close_fd(s->ends.fuse_fd);
 	space_destroy(&s->ends);
 	(void)s->cfg.keep.drop(s->cfg.keep.ctx, "space");
 	(void)s->cfg.keep.drop(s->cfg.keep.ctx, "zygote");

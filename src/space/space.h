@@ -86,6 +86,11 @@ void space_wipe(struct space *s);
 
 const struct space_ends *space_ends_get(const struct space *s);
 
+/* Mounts the native procfs within the FUSE /proc (ends.fuse_fd >= 0), which waits for the /proc server: call it when procfs_server's
+ * on_client says that one is there, each time until it was done once (then it is harmless). done runs once, later: 0 or the -errno of the
+ * mount that failed; never if the server does not answer. -ENOENT: this space has no such /proc. */
+int space_proc_finish(struct space *s, void (*done)(void *ctx, int status), void *ctx);
+
 /* --- sessions of `pando run` --- */
 struct space_run {
 	struct exec_image image;    /* taken; pid, ppid, pgid, sid are filled in; n_fds entries with numbers */

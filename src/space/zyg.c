@@ -64,7 +64,7 @@ static void zyg_readable(uv_poll_t *h, int status, int events)
 			(void)close_fd(fd);
 			continue;
 		}
-		if (m.op == ZYG_FORKED || m.op == ZYG_LISTENER || m.op == ZYG_KILLED)
+		if (m.op == ZYG_FORKED || m.op == ZYG_LISTENER || m.op == ZYG_KILLED || m.op == ZYG_PROC_FINISHED)
 			answer_take(s, &m, fd);
 		else
 			(void)close_fd(fd); /* ZYG_EXITED: session roots are watched by pidfd */

@@ -89,6 +89,7 @@ enum zyg_op {
 	ZYG_PLACEHOLDER,  /* pid: occupy a number -> ZYG_FORKED */
 	ZYG_PLAIN,        /* pid (0: any): as ZYG_SESSION but without a filter; descriptor 0: image, others: the body's -> ZYG_FORKED */
 	ZYG_RELEASE,      /* pid: end a placeholder -> ZYG_FORKED with pid 0 */
+	ZYG_PROC_FINISH,  /* descriptor 0: native procfs; procfs_mount_finish in a process of its own -> ZYG_PROC_FINISHED, when a server has answered */
 };
 
 struct zyg_cmd {
@@ -102,7 +103,15 @@ struct zyg_cmd {
 	uint8_t info[128];
 };
 
-enum zyg_msg_op { ZYG_READY = 1, ZYG_FORKED, ZYG_LISTENER, ZYG_EXITED, ZYG_KILLED };
+enum zyg_msg_op {
+	ZYG_READY = 1,
+	ZYG_FORKED,
+	ZYG_LISTENER,
+	ZYG_EXITED,
+	ZYG_KILLED,
+	ZYG_PROC,          /* of pid 1, before ZYG_READY and only with a FUSE /proc: /dev/fuse, native procfs */
+	ZYG_PROC_FINISHED, /* result: 0 or -errno of the mount that failed */
+};
 
 struct zyg_msg {
 	uint32_t op;

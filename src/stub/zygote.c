@@ -12,6 +12,7 @@
 
 #include "stub/body.h"
 #include "stub/ghost.h"
+#include "stub/procmount.h"
 #include "stub/proto.h"
 #include "stub/sys.h"
 
@@ -212,6 +213,19 @@ static long placeholder_make(int32_t pid)
 	return rc;
 }
 
+/* The rest of /proc is mounted by a child: its paths lead through the /proc server, and should that not answer, only the child waits. */
+static void proc_finish(const struct zyg_cmd *c, const int32_t *fds, uint32_t n)
+{
+	struct zyg_msg m = { .op = ZYG_PROC_FINISHED, .id = c->id, .result = -22 };
+	long pid = n == 1 ? fork_as(0, 0, SIGCHLD_) : -22;
+	if (pid > 0)
+		return;
+	m.result = pid < 0 ? (int32_t)pid : procfs_mount_finish(sys6, fds[0]);
+	msg_send(&m, -1);
+	if (pid == 0)
+		(void)sys1(SYS_exit_group, 0);
+}
+
 static void command_serve(const struct zyg_cmd *c, int32_t *fds, uint32_t n_fds)
 {
 	struct zyg_msg m = { .op = ZYG_FORKED, .id = c->id };
@@ -230,6 +244,9 @@ static void command_serve(const struct zyg_cmd *c, int32_t *fds, uint32_t n_fds)
 		break;
 	case ZYG_KILL_AS:
 		kill_as(c);
+		return;
+	case ZYG_PROC_FINISH:
+		proc_finish(c, fds, n_fds);
 		return;
 	case ZYG_PLACEHOLDER:
 		pid = placeholder_make(c->pid);
