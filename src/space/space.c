@@ -122,7 +122,6 @@ int space_new(const struct space_config *cfg, struct space **ret, struct err *e)
 	}
 	ghost_start(s);
 	arrive_start(s);
-	place_start(s);
 	signal_start(s);
 	if (has_table == 1) {
 		table_reload(s);
@@ -133,17 +132,41 @@ int space_new(const struct space_config *cfg, struct space **ret, struct err *e)
 	return 0;
 }
 
+/* The handles that lie in s: freed with the last of them. */
+static void handle_closed(uv_handle_t *h)
+{
+	struct space *s = h->data;
+	if (--s->n_handles == 0)
+		free(s);
+}
+
+static void handle_close(struct space *s, uv_handle_t *h)
+{
+	h->data = s;
+	s->n_handles++;
+	uv_close(h, handle_closed);
+}
+
 void space_free(struct space *s)
 {
 	if (!s)
 		return;
+	place_end(s);
+	arrive_end(s);
+	table_end(s);
+	watch_end(s);
+	trace_end(s);
+	zyg_end(s);
 	shared_unmap(s->sh);
 	(void)close_fd(s->shared_fd);
 	(void)close_fd(s->zygote_bin);
 	(void)close_fd(s->ends.fuse_fd);
 	(void)close_fd(s->ends.proc_fd);
 	nspid_fini(&s->ns);
-	/* The handles belong to the loop, which ends with the program. */
+	handle_close(s, (uv_handle_t *)&s->zyg_poll);
+	handle_close(s, (uv_handle_t *)&s->sigchld);
+	handle_close(s, (uv_handle_t *)&s->tick);
+	s->ends.sock = close_fd(s->ends.sock);
 }
 
 void space_wipe(struct space *s)
@@ -189,6 +212,18 @@ void space_each(const struct space *s, void (*fn)(void *ctx, int32_t pid, int hi
 		else if (p->r->kind == PREC_BODY)
 			fn(ctx, p->pid, 0, p->r->node);
 	}
+}
+
+enum space_kind space_who(const struct space *s, int32_t pid, uint16_t *ret_node)
+{
+	const struct proc *p;
+	HASH_FIND_INT(s->procs, &pid, p);
+	if (!p)
+		return SPACE_NONE;
+	*ret_node = p->r->node;
+	if (p->r->flags & PREC_SESSION)
+		return SPACE_ROOT;
+	return p->r->kind == PREC_GHOST ? SPACE_GHOST : p->r->kind == PREC_BODY ? SPACE_GUEST : SPACE_NONE;
 }
 
 int space_why(struct space *s, int32_t pid, char *buf, size_t size)

@@ -76,10 +76,13 @@ struct space_config {
 	void (*pid_changed)(void *ctx, int32_t pid, int kind, uint16_t node);
 	/* Node's incarnation and whether it is up; for messages to nodes. */
 	int (*node_up)(void *ctx, uint16_t node);
+	uint32_t ghost_idle_ms; /* how long a ghost that nobody needs is kept; 0: 2 s */
 };
 
 /* On 0 the caller owns *ret. */
 int space_new(const struct space_config *cfg, struct space **ret, struct err *e);
+/* The space stays, with all that runs in it. No callback comes any more; the memory goes when the loop has closed the handles. The
+ * links must not call handlers of s afterwards: close them first. */
 void space_free(struct space *s);
 /* Ends every process of the space, then as space_free. */
 void space_wipe(struct space *s);
@@ -123,6 +126,11 @@ void space_count(const struct space *s, struct space_counts *ret);
 /* Calls fn for each number that is not what the kernel of this node shows: ghosts here (with the body's node), bodies here that
  * have a ghost elsewhere (hidden 0, node = home). */
 void space_each(const struct space *s, void (*fn)(void *ctx, int32_t pid, int hidden, uint16_t node), void *ctx);
+
+/* What this node knows of pid besides its kernel: 0 nothing; SPACE_GHOST: it runs on *ret_node; SPACE_GUEST: it runs here, *ret_node
+ * holds its ghost; SPACE_ROOT: the root of a `pando run` session. */
+enum space_kind { SPACE_NONE, SPACE_GHOST, SPACE_GUEST, SPACE_ROOT };
+enum space_kind space_who(const struct space *s, int32_t pid, uint16_t *ret_node);
 
 /* Why pid stays where it is: words into buf. 0, -ESRCH. */
 int space_why(struct space *s, int32_t pid, char *buf, size_t size);
