@@ -99,7 +99,7 @@ int cli_node(const struct cli_cmd *cmd, const char *text, int *ret)
 		*ret = (int)n;
 		return CLI_OK;
 	}
-	if (!*text || (*text >= '0' && *text <= '9') || *text == '-')
+	if (!*text || strspn(text, "0123456789") == strlen(text) || *text == '-')
 		return cli_usage_error(cmd, "\"%s\" is no node: a number from 1 to 128 or a name (\"pando node list\" shows them)", text);
 	return node_named(cmd, text, ret);
 }

@@ -1,8 +1,9 @@
-/* The completion script is made from the table of commands; completion/pando.bash is its output, and a test keeps it so. */
+/* The completion script is made from the table of commands; the build installs its output. */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/dev.h"
 
 static void print_words(const char *group)
 {
@@ -30,6 +31,24 @@ static void print_opts(const struct cli_opt *opts)
 	for (const struct cli_opt *o = opts; o && o->name; o++)
 		(void)printf("--%s%s ", o->name, o->arg ? "=" : "");
 	(void)printf("--help");
+}
+
+/* dev has commands of its own. */
+static void print_dev(void)
+{
+	(void)printf("\t\tword=${COMP_WORDS[at+1]}\n\t\tif ((COMP_CWORD == at + 1)); then words=\"");
+	for (size_t i = 0; cli_dev_command(i); i++)
+		(void)printf("%s%s", i ? " " : "", cli_dev_command(i));
+	(void)printf("\"; word=; fi\n\t\tcase $word in\n");
+	for (size_t i = 0; cli_dev_command(i); i++) {
+		const char *name;
+		int arg = 0;
+		(void)printf("\t\t%s) opts=\"", cli_dev_command(i));
+		for (size_t k = 0; (name = cli_dev_option(i, k, &arg)); k++)
+			(void)printf("%s--%s%s", k ? " " : "", name, arg ? "=" : "");
+		(void)printf("\" ;;\n");
+	}
+	(void)printf("\t\tesac\n\t\t[[ $word == exec ]] && ((COMP_CWORD > at + 2)) && ((at += 2)) && command_line=1\n");
 }
 
 /* The case of one command: its options, their values, its operands. */
@@ -64,6 +83,8 @@ static void print_cmd(const struct cli_cmd *c)
 	case CLI_NOTHING:
 		if (strcmp(c->name, "completion") == 0)
 			(void)printf("\t\twords=bash\n");
+		if (strcmp(c->name, "dev") == 0)
+			print_dev();
 		break;
 	}
 	(void)printf("\t\t;;\n");

@@ -354,6 +354,22 @@ static int option_fits(const char *command, int id)
 	return 0;
 }
 
+const char *cli_dev_command(size_t i)
+{
+	return i < N_COMMANDS ? commands[i].name : NULL;
+}
+
+const char *cli_dev_option(size_t i, size_t k, int *ret_arg)
+{
+	for (const struct option *o = options; o->name; o++) {
+		if (!option_fits(commands[i].name, o->val) || k-- > 0)
+			continue;
+		*ret_arg = o->has_arg == required_argument;
+		return o->name;
+	}
+	return NULL;
+}
+
 static int root_option(struct args *a, const char *text, struct err *e)
 {
 	char number_text[8];
