@@ -137,11 +137,7 @@ static void space_run(int id, int sock)
 	char byte;
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		fail("mount /");
-	int rc = no_finish ? 0 : procfs_dev_links(sys);
-	errno = -rc;
-	if (rc < 0)
-		fail("links of /dev");
-	rc = procfs_mount_begin(sys, &fds[0], &fds[1]);
+	int rc = procfs_mount_begin(sys, &fds[0], &fds[1]);
 	errno = -rc;
 	if (rc < 0)
 		fail("mount /proc");

@@ -165,9 +165,6 @@ static int proc_mount(const struct space_layout *l, int sock, int *ret_last_pid,
 {
 	int fds[2] = { -1, -1 }, rc = 0;
 	if (l->use_fuse) {
-		rc = procfs_dev_links(call);
-		if (rc < 0) /* they lead through the /proc server then: to be borne */
-			log_debug("space: links of /dev: %s", strerror(-rc));
 		rc = procfs_mount_begin(call, &fds[0], &fds[1]);
 		rc = rc < 0 ? err_set(e, rc, "mounting fuse on /proc: %s", strerror(-rc)) : proc_send(sock, fds, e);
 	} else {
