@@ -594,3 +594,10 @@ void arrive_start(struct space *s)
 	links_handle(s->links, MSG_EXEC_GO, on_go, s);
 	links_handle(s->links, MSG_EXEC_ABORT, on_abort, s);
 }
+
+void arrive_end(struct space *s)
+{
+	struct arrival *a, *tmp;
+	DL_FOREACH_SAFE(s->arrivals, a, tmp)
+		arrival_free(a);
+}

@@ -70,7 +70,7 @@ static int clocks_set(int64_t epoch_ns, struct err *e)
 
 /* A directory for the space's cgroup: below our own in a cgroup2 hierarchy (whose freezer lets frozen tasks be traced), else
  * in the v1 freezer. "" when there is neither. */
-static void cgroup_make(struct space_ends *ends)
+static void cgroup_make(struct space_ends *ends, unsigned slot)
 {
 	ends->cgroup[0] = 0;
 	FILE *mounts = setmntent("/proc/self/mounts", "re");
@@ -101,7 +101,7 @@ static void cgroup_make(struct space_ends *ends)
 		if (!*root)
 			continue;
 		char dir[2 * PATH_MAX + 64];
-		(void)snprintf(dir, sizeof dir, "%s%s/pando-space-%d", root, strcmp(sub, "/") == 0 ? "" : sub, getpid());
+		(void)snprintf(dir, sizeof dir, "%s%s/pando-space-%u-%d", root, strcmp(sub, "/") == 0 ? "" : sub, slot, getpid());
 		if (strlen(dir) < sizeof ends->cgroup && (mkdir(dir, 0755) == 0 || errno == EEXIST)) {
 			(void)strcpy(ends->cgroup, dir);
 			ends->freezer_v2 = v == 2;
@@ -361,7 +361,7 @@ int space_create(const struct space_layout *l, struct space_ends *ret, struct er
 	_cleanup_(close_p) int report_r = report[0], report_w = report[1];
 
 	*ret = (struct space_ends){ .sock = -1, .fuse_fd = -1, .proc_fd = -1 };
-	cgroup_make(ret);
+	cgroup_make(ret, l->slot);
 	pid_t middle = fork();
 	if (middle < 0)
 		return err_set(e, -errno, "fork: %m");

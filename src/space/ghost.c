@@ -612,7 +612,7 @@ static void on_tick(uv_timer_t *timer)
 			continue;
 		if (!p->idle_since_ms)
 			p->idle_since_ms = now;
-		if (now - p->idle_since_ms < GHOST_IDLE_MS || ghost_is_needed(s, p))
+		if (now - p->idle_since_ms < (s->cfg.ghost_idle_ms ? s->cfg.ghost_idle_ms : GHOST_IDLE_MS) || ghost_is_needed(s, p))
 			continue;
 		ghost_finish(s, p, 0);
 	}
@@ -626,5 +626,6 @@ void ghost_start(struct space *s)
 	links_handle(s->links, MSG_PROC_STOPPED, on_stopped, s);
 	(void)uv_timer_init(s->loop, &s->tick);
 	s->tick.data = s;
-	(void)uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+	uint64_t tick_ms = s->cfg.ghost_idle_ms && s->cfg.ghost_idle_ms < TICK_MS ? s->cfg.ghost_idle_ms : TICK_MS;
+	(void)uv_timer_start(&s->tick, on_tick, tick_ms, tick_ms);
 }

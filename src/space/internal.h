@@ -79,6 +79,8 @@ pid_t proc_outer(struct space *s, struct proc *p);
 void proc_settle(struct proc *p);
 /* Rebuilds the private side from the shared table after a restart. */
 void table_reload(struct space *s);
+/* Frees the private side; the shared table stays as it is. */
+void table_end(struct space *s);
 
 /* --- watch.c: listeners and the trapped calls --- */
 struct watch {
@@ -101,6 +103,7 @@ struct trap {
 int watch_add(struct space *s, int fd, int32_t sid, struct watch **ret, struct err *e);
 void watch_free(struct watch *w, uv_close_cb cb);
 void watch_reload(struct space *s);
+void watch_end(struct space *s);
 /* Answers; each frees the journal entry. A trap that is kept beyond its handler is copied with trap_keep. */
 void trap_continue(struct trap *t);
 void trap_return(struct trap *t, int64_t val, int error);
@@ -109,6 +112,7 @@ int trap_valid(const struct trap *t);
 /* --- zyg.c: the zygote's socket --- */
 typedef void (*zyg_done_fn)(void *ctx, const struct zyg_msg *m, int fd);
 int zyg_start(struct space *s, struct err *e);
+void zyg_end(struct space *s);
 /* done runs once per answer: for ZYG_SESSION twice (ZYG_FORKED, ZYG_LISTENER with fd) in either order. */
 int zyg_command(struct space *s, const struct zyg_cmd *c, const int *fds, size_t n_fds, unsigned n_answers, zyg_done_fn done, void *ctx);
 
@@ -128,6 +132,7 @@ void trace_detach(struct tracee *t, int signal);
 void trace_release(struct tracee *t);
 void trace_forget(struct tracee *t);
 int trace_start(struct space *s, struct err *e);
+void trace_end(struct space *s);
 
 /* --- ghost.c --- */
 struct ghost_spec {
@@ -150,6 +155,7 @@ void body_stopped(struct space *s, struct proc *p, int status);
 /* --- arrive.c --- */
 struct arrival;
 void arrive_start(struct space *s);
+void arrive_end(struct space *s);
 /* Reports of the process that is being set up. */
 int arrive_next(struct trap *t, struct arrival *a, struct stub_cmd *ret);
 void arrive_fd(struct trap *t, struct arrival *a);
@@ -171,7 +177,7 @@ struct arrive_local {
 int arrive_run(struct space *s, struct proc *root, struct watch *w, struct arrive_local *l, struct err *e);
 
 /* --- place.c --- */
-void place_start(struct space *s);
+void place_end(struct space *s);
 void trap_exec(struct trap *t);
 void place_node_down(struct space *s, uint16_t node);
 
@@ -187,6 +193,7 @@ void session_child(struct space *s, struct proc *root, int32_t pid, int status, 
 /* The terminal that the root is to take (borrowed), -1: none. */
 int session_tty(struct proc *root);
 void session_ended(struct space *s, struct proc *root);
+void session_free(struct session *se);
 
 struct space {
 	struct space_config cfg;
@@ -211,5 +218,5 @@ struct space {
 	struct arrival *arrivals;
 	struct placing *placings;
 	uv_timer_t tick;
-	int is_wiped;
+	unsigned n_handles;     /* being closed */
 };

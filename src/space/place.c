@@ -101,14 +101,14 @@ static void place_local(struct placing *pl, const char *why)
 {
 	if (pl->s->cfg.unplaced)
 		pl->s->cfg.unplaced(pl->s->cfg.ctx, pl->trap.pid, pl->node, pl->status, why);
-	log_debug("pid %d: %s to node %u: %s, runs here", pl->g.image.pid, pl->g.image.path ? pl->g.image.path : "exec", pl->node, why);
+	log_debug("pid %d: %s to node %u: %s, runs here", pl->trap.pid, pl->g.image.path ? pl->g.image.path : "exec", pl->node, why);
 	exports_undo(pl);
 	struct tracee *t = take_ptr(pl->tracee);
 	if (t)
 		trace_release(t); /* asks for a stop, which comes once the call is answered */
 	if (pl->trap.j)
 		trap_continue(&pl->trap);
-	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->g.image.pid);
+	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->trap.pid);
 	if (!pl->n_left && !pl->is_asked)
 		placing_free(pl);
 }
@@ -130,7 +130,7 @@ static void ghost_begin(struct placing *pl)
 	struct trap *t = &pl->trap;
 	struct space *s = pl->s;
 
-	sm_move(place_states, &pl->state, PL_STOPPING, "placing", (uint64_t)pl->g.image.pid);
+	sm_move(place_states, &pl->state, PL_STOPPING, "placing", (uint64_t)pl->trap.pid);
 	if (ptrace(PTRACE_INTERRUPT, pl->tracee->tid, 0, 0) < 0) {
 		pid_send(pl, MSG_EXEC_ABORT);
 		place_local(pl, "cannot be stopped");
@@ -185,7 +185,7 @@ static void ghost_undo(struct placing *pl, const char *why)
 	pid_send(pl, MSG_EXEC_ABORT);
 	exports_undo(pl);
 	trace_detach(take_ptr(pl->tracee), 0);
-	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->g.image.pid);
+	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->trap.pid);
 	placing_free(pl);
 }
 
@@ -250,7 +250,7 @@ static void caller_died(struct placing *pl)
 		return;
 	}
 	exports_undo(pl);
-	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->g.image.pid);
+	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->trap.pid);
 	if (!pl->n_left && !pl->is_asked)
 		placing_free(pl);
 }
@@ -270,7 +270,7 @@ static void place_stop(void *ctx, struct tracee *t, int status)
 			(void)ptrace(PTRACE_CONT, t->tid, 0, 0);
 			return;
 		}
-		sm_move(place_states, &pl->state, PL_ENTERING, "placing", (uint64_t)pl->g.image.pid);
+		sm_move(place_states, &pl->state, PL_ENTERING, "placing", (uint64_t)pl->trap.pid);
 		rc = ghost_regs(pl);
 		if (rc < 0 || ptrace(PTRACE_SYSCALL, t->tid, 0, 0) < 0)
 			ghost_undo(pl, "registers");
@@ -280,7 +280,7 @@ static void place_stop(void *ctx, struct tracee *t, int status)
 			(void)ptrace(PTRACE_SYSCALL, t->tid, 0, 0);
 			return;
 		}
-		sm_move(place_states, &pl->state, PL_EXECING, "placing", (uint64_t)pl->g.image.pid);
+		sm_move(place_states, &pl->state, PL_EXECING, "placing", (uint64_t)pl->trap.pid);
 		(void)ptrace(PTRACE_SYSCALL, t->tid, 0, 0);
 		return;
 	case PL_EXECING:
@@ -310,7 +310,7 @@ static void place_answered(void *ctx, int status, const uint8_t *p, size_t n)
 		(void)snprintf(words, sizeof words, "%s (%.*s)", strerror(-status), (int)(n < 60 ? n : 60), (const char *)p);
 		if (pl->is_dead) {
 			exports_undo(pl);
-			sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->g.image.pid);
+			sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->trap.pid);
 			placing_free(pl);
 			return;
 		}
@@ -322,7 +322,7 @@ static void place_answered(void *ctx, int status, const uint8_t *p, size_t n)
 	if (pl->is_dead) {
 		pid_send(pl, MSG_EXEC_ABORT);
 		exports_undo(pl);
-		sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->g.image.pid);
+		sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->trap.pid);
 		placing_free(pl);
 		return;
 	}
@@ -336,7 +336,7 @@ static void place_ask(struct placing *pl)
 
 	exec_image_encode(&pl->g.image, &w);
 	int rc = wr_done(&w);
-	sm_move(place_states, &pl->state, PL_ASKED, "placing", (uint64_t)pl->g.image.pid);
+	sm_move(place_states, &pl->state, PL_ASKED, "placing", (uint64_t)pl->trap.pid);
 	if (rc == 0) {
 		pl->is_asked = 1;
 		rc = links_call(s->links, pl->node, MSG_EXEC_PLACE, w.p, w.n, PLACE_TIMEOUT_MS, place_answered, pl);
@@ -497,7 +497,9 @@ void place_node_down(struct space *s, uint16_t node)
 	(void)node;
 }
 
-void place_start(struct space *s)
+void place_end(struct space *s)
 {
-	(void)s;
+	struct placing *pl, *tmp;
+	DL_FOREACH_SAFE(s->placings, pl, tmp)
+		placing_free(pl);
 }

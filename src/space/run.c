@@ -36,7 +36,7 @@ static void session_fail(struct session *se, int status, const char *at)
 		(void)proc_command(s, root, (struct stub_cmd){ STUB_EXIT, 0, 0 }, NULL, NULL);
 }
 
-static void session_free(struct session *se)
+void session_free(struct session *se)
 {
 	for (uint32_t i = 0; se->run.fds && i < se->run.image.n_fds; i++)
 		(void)close_fd(se->run.fds[i]);

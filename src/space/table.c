@@ -211,6 +211,26 @@ int proc_watch_end(struct space *s, struct proc *p)
 	return uv_poll_start(p->end, UV_READABLE, end_seen);
 }
 
+void table_end(struct space *s)
+{
+	struct proc *p, *tmp;
+	HASH_ITER(hh, s->procs, p, tmp) {
+		HASH_DEL(s->procs, p);
+		if (p->end)
+			uv_close((uv_handle_t *)p->end, end_closed);
+		(void)close_fd(p->pidfd);
+		while (p->waiters) {
+			struct waiter *w = p->waiters;
+			p->waiters = w->next;
+			free(w);
+		}
+		if (p->session)
+			session_free(p->session);
+		free(p->getting);
+		free(p);
+	}
+}
+
 void table_reload(struct space *s)
 {
 	for (uint32_t i = 0; i < SHARED_PROCS; i++) {

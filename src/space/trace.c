@@ -92,3 +92,10 @@ void trace_release(struct tracee *t)
 	if (ptrace(PTRACE_INTERRUPT, t->tid, 0, 0) < 0)
 		trace_forget(t);
 }
+
+void trace_end(struct space *s)
+{
+	struct tracee *t, *tmp;
+	DL_FOREACH_SAFE(s->tracees, t, tmp)
+		trace_forget(t);
+}

@@ -191,6 +191,18 @@ void watch_free(struct watch *w, uv_close_cb cb)
 	uv_close((uv_handle_t *)&w->poll, cb ? cb : watch_closed);
 }
 
+void watch_end(struct space *s)
+{
+	for (uint32_t i = 0; i < SHARED_WATCHES; i++) {
+		struct watch *w = s->watches[i];
+		if (!w)
+			continue;
+		s->watches[i] = NULL;
+		uv_close((uv_handle_t *)&w->poll, watch_closed);
+		w->fd = close_fd(w->fd);
+	}
+}
+
 static int watch_open(struct space *s, uint32_t index, int fd, int32_t sid, struct watch **ret)
 {
 	struct watch *w = calloc(1, sizeof *w);

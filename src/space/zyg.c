@@ -113,3 +113,12 @@ int zyg_command(struct space *s, const struct zyg_cmd *c, const int *fds, size_t
 	HASH_ADD_INT(s->zyg_waits, id, w);
 	return 0;
 }
+
+void zyg_end(struct space *s)
+{
+	struct zyg_wait *w, *tmp;
+	HASH_ITER(hh, s->zyg_waits, w, tmp) {
+		HASH_DEL(s->zyg_waits, w);
+		free(w);
+	}
+}
