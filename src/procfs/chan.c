@@ -145,7 +145,7 @@ static void on_prepare(uv_prepare_t *h)
 	chan_flush_now(h->data);
 }
 
-void chan_flush(struct chan *c)
+void chan_send_queued(struct chan *c)
 {
 	/* An error is left to the poll callback, so that on_closed never runs within a call of the owner's. */
 	if (!c->closing && !c->ended)

@@ -25,12 +25,12 @@ struct chan_config {
 /* Takes fd (a connected stream socket; made non-blocking) also when it fails. On 0 the caller owns *ret. */
 int chan_new(const struct chan_config *cfg, int fd, struct chan **ret);
 
-/* Queues a frame and writes what the socket takes at the end of this turn of the loop (or in chan_flush). p and the descriptors
+/* Queues a frame and writes what the socket takes at the end of this turn of the loop (or in chan_send_queued). p and the descriptors
  * are copied (dup). 0, -EMSGSIZE, -ENOBUFS, -ENOMEM, -EPIPE after the end. */
 int chan_send(struct chan *c, const void *p, size_t n, const int *fds, size_t n_fds);
 
 /* Writes what the socket takes now. */
-void chan_flush(struct chan *c);
+void chan_send_queued(struct chan *c);
 
 /* Moves up to n received descriptors out, in their order; returns how many. The caller owns them. */
 size_t chan_take_fds(struct chan *c, int *ret_fds, size_t n);

@@ -422,7 +422,7 @@ void procfs_server_features_gone(struct procfs_server *s, uint32_t pid)
 void procfs_server_flush(struct procfs_server *s)
 {
 	if (s->client)
-		chan_flush(s->client);
+		chan_send_queued(s->client);
 }
 
 void procfs_server_call_done(struct procfs_server *s, uint64_t token, int status, const void *p, size_t n)
