@@ -130,6 +130,7 @@ static void idle_cb(uv_idle_t *h)
 	links_settle(l);
 	local_deliver(l);
 	if (l->closing) {
+		links_settle(l); /* closed by a handler just now: nobody else will */
 		link_calls_end(l, &l->self_calls, -ECANCELED);
 		uv_close((uv_handle_t *)&l->idle, handle_closed);
 		uv_close((uv_handle_t *)&l->prepare, handle_closed);
