@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "procfs/fs.h"
+#include "procfs/serve.h"
 
 enum { COOKIE_PID = 1 << 20, ENTRIES_MAX = 1 << 20 };
 
@@ -313,18 +314,40 @@ static void built(struct op *op, int rc)
 
 static void list_ask(struct op *op, uint64_t from);
 
+static int list_known(struct op *op, const struct ino *self, const struct remote_entry *e, struct dent *ret)
+{
+	int rc = entry_find(op->fs, self, op->ino, e->name, op->tid, ret);
+	if (rc == 0 && ret->ino.node != self->node)
+		rc = -ESTALE;
+	if (rc == 0) {
+		ret->attr = e->attr;
+		ret->name = strdup(e->name);
+		rc = ret->name ? 0 : -ENOMEM;
+	}
+	if (rc != 0)
+		dent_fini(ret);
+	return rc;
+}
+
 static void on_list(struct op *op, int status, struct rd *body)
 {
 	struct dirh *d = op->data;
 	uint64_t next = rd_u64(body);
 	uint32_t n = rd_count(body, ENTRIES_MAX, REMOTE_ENTRY_MIN);
-	for (uint32_t i = 0; status == 0 && i < n; i++) {
+	struct ino i;
+	int rc = ino_unpack(op->ino, &i), of_node = rc == 0 && i.kind == INO_NODE;
+	for (uint32_t k = 0; status == 0 && k < n; k++) {
 		struct remote_entry e;
 		struct dent ent;
 		remote_entry_get(body, &e);
 		if (body->bad)
 			break;
-		if (entry_from_remote(op->fs, op->node, op->path, &e, &ent) == 0)
+		if (of_node && !serve_is_global(e.name)) /* this node tells itself all it has */
+			continue;
+		/* What every process has gets the number that a lookup gives it. */
+		if (rc == 0 && i.kind == INO_RPID && !S_ISLNK(e.attr.mode) && list_known(op, &i, &e, &ent) == 0)
+			status = dirh_add(d, &ent);
+		else if (entry_from_remote(op->fs, op->node, op->path, &e, &ent) == 0)
 			status = dirh_add(d, &ent);
 	}
 	if (status == 0)
@@ -333,8 +356,7 @@ static void on_list(struct op *op, int status, struct rd *body)
 		list_ask(op, next);
 		return;
 	}
-	struct ino i;
-	if (status == 0 && ino_unpack(op->ino, &i) == 0 && i.kind == INO_NODE) {
+	if (status == 0 && of_node) {
 		take_snaps(op->fs, d);
 		status = add_procs(op->fs, d, 0, i.node);
 	}
@@ -401,6 +423,7 @@ static void build(struct op *op)
 		return;
 	case INO_NODE:
 	case INO_RPID:
+	case INO_RFILE:
 	case INO_NDIR:
 	case INO_SYS:
 	case INO_PATH:
@@ -450,6 +473,7 @@ static mode_t dent_type(const struct dent *e)
 		return S_IFDIR;
 	case INO_GLOBAL:
 		return S_IFREG;
+	case INO_RFILE:
 	case INO_PATH:
 		return e->attr.mode & S_IFMT;
 	case INO_CONST:

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "procfs/serve.h"
 
 enum { TEXT_EXE = 1, TEXT_CWD, TEXT_ROOT, TEXT_SHIFT = 30 };
 
@@ -219,6 +220,24 @@ static int attr_pid(struct fs *fs, fuse_ino_t v, uint32_t pid, struct stat *ret)
 	return 0;
 }
 
+/* A file that every process has: its owner is that of the process. 1: it has to be asked for. */
+static int attr_rfile(struct fs *fs, fuse_ino_t v, const struct ino *i, struct stat *ret)
+{
+	const struct native_name *name = native_by_hash(native_pid(fs), (uint32_t)i->id);
+	struct where w;
+	if (!name)
+		return -ESTALE;
+	int rc = where_find(fs, i->pid, 0, &w);
+	if (rc != 0)
+		return rc;
+	if (w.node != i->node)
+		return -ESTALE;
+	struct remote_attr a = { .mode = name->mode };
+	known_owner(&a, &w.owner);
+	attr_set(ret, v, a.mode, a.uid, a.gid, 0);
+	return 0;
+}
+
 static int attr_path(struct fs *fs, fuse_ino_t v, struct stat *ret)
 {
 	struct path_node *p = path_node_find(fs, v);
@@ -306,6 +325,9 @@ int entry_attr(struct fs *fs, fuse_ino_t v, struct stat *ret, double *ret_ttl)
 		if (rc == 0)
 			attr_set(ret, v, S_IFDIR | 0555, w.owner.uid, w.owner.gid, 0);
 		return rc;
+	case INO_RFILE:
+		*ret_ttl = TTL_ATTR;
+		return attr_rfile(fs, v, &i, ret);
 	case INO_PATH:
 		*ret_ttl = TTL_ATTR;
 		return attr_path(fs, v, ret);
@@ -332,11 +354,11 @@ static double entry_ttl(const struct dent *d, int listed)
 	case INO_NODE:
 	case INO_NPID:
 		return TTL_ATTR;
+	case INO_RFILE:
+		return TTL_KNOWN;
 	case INO_PATH:
 		if (S_ISLNK(d->attr.mode))
 			return 0;
-		if (d->known)
-			return TTL_KNOWN;
 		break;
 	case INO_TEXT:
 		return 0;
@@ -366,8 +388,8 @@ int entry_fill(struct fs *fs, const struct dent *d, int listed, struct fuse_entr
 		return 0;
 	}
 	ret->ino = ino_pack(&d->ino);
-	if (d->ino.kind == INO_RPID) {
-		attr_set(&ret->attr, ret->ino, S_IFDIR | 0555, d->attr.uid, d->attr.gid, 0);
+	if (d->ino.kind == INO_RPID || d->ino.kind == INO_RFILE) {
+		attr_set(&ret->attr, ret->ino, d->ino.kind == INO_RPID ? S_IFDIR | 0555 : d->attr.mode, d->attr.uid, d->attr.gid, 0);
 		ret->attr_timeout = TTL_ATTR;
 		return 0;
 	}
@@ -456,10 +478,14 @@ static int find_known(struct fs *fs, const struct ino *parent, const char *name,
 	int rc = where_find(fs, parent->pid, tid, &w);
 	if (rc != 0)
 		return rc;
-	ret->ino = (struct ino){ .kind = INO_PATH, .node = w.node };
-	ret->known = 1;
 	ret->attr.mode = n->mode;
 	known_owner(&ret->attr, &w.owner);
+	if (!S_ISLNK(n->mode)) {
+		ret->ino = (struct ino){ .kind = INO_RFILE, .node = w.node, .pid = parent->pid, .id = n->hash };
+		return 0;
+	}
+	ret->ino = (struct ino){ .kind = INO_PATH, .node = w.node };
+	ret->known = 1;
 	return asprintf(&ret->path, "%u/%s", parent->pid, name) < 0 ? -ENOMEM : 0;
 }
 
@@ -476,9 +502,10 @@ int entry_find(struct fs *fs, const struct ino *parent, fuse_ino_t parent_v, con
 		return ret->ino.node ? 0 : -ENOENT;
 	case INO_NODE:
 		ret->ino = (struct ino){ .kind = INO_NPID, .node = parent->node, .pid = remote_pid_parse(name) };
-		return ret->ino.pid ? 0 : 1;
+		return ret->ino.pid ? 0 : serve_is_global(name) ? 1 : -ENOENT;
 	case INO_RPID:
 		return find_known(fs, parent, name, tid, ret);
+	case INO_RFILE:
 	case INO_NDIR:
 	case INO_SYS:
 		return 1;
@@ -523,6 +550,7 @@ int entry_path(struct fs *fs, fuse_ino_t v, uint16_t *ret_node, char ret_path[st
 	*ret_node = fs->self;
 	ret_path[0] = 0;
 	const struct path_node *p;
+	const struct native_name *name;
 	switch (i.kind) {
 	case INO_NDIR:
 		return 0;
@@ -535,6 +563,13 @@ int entry_path(struct fs *fs, fuse_ino_t v, uint16_t *ret_node, char ret_path[st
 	case INO_RPID:
 		*ret_node = i.node;
 		(void)snprintf(ret_path, REMOTE_PATH_MAX, "%u", i.pid); /* fits */
+		return 0;
+	case INO_RFILE:
+		name = native_by_hash(native_pid(fs), (uint32_t)i.id);
+		if (!name)
+			return -ESTALE;
+		*ret_node = i.node;
+		(void)snprintf(ret_path, REMOTE_PATH_MAX, "%u/%s", i.pid, name->name); /* NAME_MAX: fits */
 		return 0;
 	case INO_PATH:
 		p = path_node_find(fs, v);
@@ -636,6 +671,7 @@ int entry_link(struct fs *fs, fuse_ino_t v, const struct cred *c, char ret[stati
 	case INO_NODES:
 	case INO_NODE:
 	case INO_RPID:
+	case INO_RFILE:
 	case INO_NDIR:
 	case INO_SYS:
 	case INO_KINDS:

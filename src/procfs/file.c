@@ -166,9 +166,13 @@ static void content_fetch(struct op *op, struct file *f, off_t off, uint32_t siz
 
 /* ---- operations ---- */
 
-/* Whether reads of that path have to be passed on: not a text, and too large to be fetched. */
-static int is_pass(const char *path)
+/* Whether reads of that file have to be passed on: not a text, and too large to be fetched. */
+static int is_pass(struct fs *fs, fuse_ino_t v)
 {
+	char path[REMOTE_PATH_MAX];
+	uint16_t node;
+	if (entry_path(fs, v, &node, path) < 0)
+		return 0;
 	const char *name = strrchr(path, '/');
 	name = name ? name + 1 : path;
 	return remote_path_pid(path, NULL) && (strcmp(name, "mem") == 0 || strcmp(name, "pagemap") == 0);
@@ -230,7 +234,7 @@ void open_op(fuse_req_t req, fuse_ino_t v, struct fuse_file_info *fi)
 	struct ino i;
 	int rc = ino_unpack(v, &i);
 	int write = (fi->flags & O_ACCMODE) != O_RDONLY;
-	if (rc == 0 && i.kind != INO_GLOBAL && i.kind != INO_PATH)
+	if (rc == 0 && i.kind != INO_GLOBAL && i.kind != INO_PATH && i.kind != INO_RFILE)
 		rc = -EINVAL;
 	if (rc == 0 && write && i.kind == INO_GLOBAL)
 		rc = -EACCES;
@@ -249,8 +253,7 @@ void open_op(fuse_req_t req, fuse_ino_t v, struct fuse_file_info *fi)
 	op->fi = *fi;
 	op->data = f; /* until it is open */
 	op->data_free = file_free;
-	const struct path_node *p = path_node_find(fs, v);
-	f->pass = p && is_pass(p->path);
+	f->pass = is_pass(fs, v);
 	if (write)
 		open_write(op, f);
 	else
@@ -268,10 +271,8 @@ void read_op(fuse_req_t req, fuse_ino_t v, size_t size, off_t off, struct fuse_f
 		(void)fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	if (!known) {
-		const struct path_node *p = path_node_find(fs, v);
-		f->pass = p && is_pass(p->path);
-	}
+	if (!known)
+		f->pass = is_pass(fs, v);
 	off_t end = f->base + (off_t)f->buf.n;
 	int again = !known || f->pass || (off == 0 && f->used) || off < f->base || (off >= end && !f->eof);
 	if (!again) {

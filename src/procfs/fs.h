@@ -111,11 +111,11 @@ void gather_fini(struct fs *fs);
 /* One name of a directory. */
 struct dent {
 	struct ino ino;          /* INO_PATH: node is set, the number not yet */
-	struct remote_attr attr; /* INO_PATH; of INO_RPID uid and gid */
+	struct remote_attr attr; /* INO_PATH; of INO_RPID uid and gid, of INO_RFILE the mode as well */
 	char *name;              /* owned; NULL: the number ino.pid */
 	char *path;              /* owned; INO_PATH: within its node's procfs */
 	char *link;              /* owned; INO_PATH, a link whose text is known */
-	int known;               /* INO_PATH: a name that every process has */
+	int known;               /* INO_PATH: a link that every process has */
 	uint64_t cookie;         /* of a list: rising */
 };
 
@@ -130,7 +130,7 @@ struct path_node {
 	char *path;       /* borrowed from key */
 	UT_hash_handle hh_ino, hh_key;
 	int keyed;        /* found by key: no link */
-	int known;        /* a name that every process has: its owner is that of the process */
+	int known;        /* a link that every process has: its owner is that of the process */
 	char key[];       /* "NODE/path" */
 };
 

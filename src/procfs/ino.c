@@ -8,14 +8,14 @@
 #include "procfs/table.h"
 
 /* Bits 62..57 kind + 1 (so that none is below 2, the root's number is 1); then by kind: 24 bits pid and 32 bits id, 8 bits node and
- * 24 bits pid, or 56 bits id. */
-enum { KIND_SHIFT = 57 };
+ * 24 bits pid, or 56 bits id; INO_RFILE: 8 bits node, 23 bits pid, 26 bits id. */
+enum { KIND_SHIFT = 57, HASH_BITS = 26, PID_BITS = 23 };
 
 #define ID_MASK ((1ull << 56) - 1)
 
 uint32_t ino_hash(const char *name)
 {
-	uint32_t h = XXH32(name, strlen(name), 0);
+	uint32_t h = XXH32(name, strlen(name), 0) & ((1u << HASH_BITS) - 1);
 	return h ? h : 1;
 }
 
@@ -33,6 +33,8 @@ uint64_t ino_pack(const struct ino *i)
 	case INO_NPID:
 	case INO_RPID:
 		return v | (uint64_t)i->node << 32 | i->pid;
+	case INO_RFILE:
+		return v | (uint64_t)i->node << (PID_BITS + HASH_BITS) | (uint64_t)i->pid << HASH_BITS | i->id;
 	case INO_CONST:
 	case INO_GLOBAL:
 	case INO_PATH:
@@ -68,6 +70,11 @@ int ino_unpack(uint64_t v, struct ino *ret)
 		ret->node = (uint16_t)(v >> 32);
 		ret->pid = (uint32_t)v;
 		return ret->node && ret->node < TABLE_NODES && ret->pid <= REMOTE_PID_MAX ? 0 : -ESTALE;
+	case INO_RFILE:
+		ret->node = (uint16_t)(v >> (PID_BITS + HASH_BITS) & 0xff);
+		ret->pid = (uint32_t)(v >> HASH_BITS) & ((1u << PID_BITS) - 1);
+		ret->id = v & ((1u << HASH_BITS) - 1);
+		return ret->node && ret->node < TABLE_NODES && ret->pid && ret->pid <= REMOTE_PID_MAX ? 0 : -ESTALE;
 	case INO_CONST:
 	case INO_GLOBAL:
 	case INO_PATH:

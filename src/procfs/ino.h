@@ -1,5 +1,5 @@
 /* Numbers of the files of /proc. The kernel keeps them while this server may be started again, so a number says by itself what it
- * is wherever that is possible; the few that cannot (paths of other nodes) are answered with ESTALE by a server that does not know
+ * is wherever that is possible; the few that cannot (paths deeper in processes of other nodes) are answered with ESTALE by a server that does not know
  * them, and the kernel then looks the names up again. Pure. */
 #pragma once
 
@@ -16,6 +16,7 @@ enum ino_kind {
 	INO_NODE,   /* .nodes/NAME */
 	INO_NPID,   /* .nodes/NAME/PID, a link to ../../PID */
 	INO_RPID,   /* directory of a process of another node */
+	INO_RFILE,  /* a file or directory in it that every process has; id: hash of the name */
 	INO_NDIR,   /* .n, seen only where the native procfs is not mounted on it */
 	INO_SYS,    /* sys, likewise */
 	INO_PATH,   /* any other path of a node's procfs; id: running number */
@@ -24,14 +25,14 @@ enum ino_kind {
 
 struct ino {
 	enum ino_kind kind;
-	uint16_t node; /* INO_NODE, INO_NPID, INO_RPID */
-	uint32_t pid;  /* INO_PID, INO_LINK, INO_TEXT, INO_NPID, INO_RPID */
-	uint64_t id;   /* INO_CONST, INO_PATH: 56 bits; INO_LINK, INO_TEXT: 32; INO_GLOBAL */
+	uint16_t node; /* INO_NODE, INO_NPID, INO_RPID, INO_RFILE */
+	uint32_t pid;  /* INO_PID, INO_LINK, INO_TEXT, INO_NPID, INO_RPID, INO_RFILE */
+	uint64_t id;   /* INO_CONST, INO_PATH: 56 bits; INO_LINK, INO_TEXT: 32; INO_RFILE: 26; INO_GLOBAL */
 };
 
 uint64_t ino_pack(const struct ino *i);
 /* 0, or -ESTALE for a number that is none. */
 int ino_unpack(uint64_t v, struct ino *ret);
 
-/* Hash of a name, 32 bits, never 0. */
+/* Hash of a name, 26 bits, never 0. */
 uint32_t ino_hash(const char *name);

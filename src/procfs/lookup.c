@@ -199,7 +199,7 @@ static void attr_ask(struct fs *fs, fuse_req_t req, fuse_ino_t v)
 		return;
 	op->ino = v;
 	int rc = ino_unpack(v, &i);
-	if (rc == 0 && i.kind == INO_RPID) {
+	if (rc == 0 && (i.kind == INO_RPID || i.kind == INO_RFILE)) {
 		op->pid = i.pid;
 		op->hops = HOPS_MAX; /* its own node only */
 		where_ask(op, i.node, on_where_attr);

@@ -74,6 +74,8 @@ static void test_numbers_of_files_say_what_they_are(void)
 		{ .kind = INO_NODE, .node = 128 },
 		{ .kind = INO_NPID, .node = 1, .pid = 5 },
 		{ .kind = INO_RPID, .node = 128, .pid = REMOTE_PID_MAX },
+		{ .kind = INO_RFILE, .node = 128, .pid = REMOTE_PID_MAX, .id = ino_hash("status") },
+		{ .kind = INO_RFILE, .node = 1, .pid = 1, .id = (1u << 26) - 1 },
 		{ .kind = INO_NDIR },
 		{ .kind = INO_SYS },
 		{ .kind = INO_PATH, .id = (1ull << 56) - 1 },
@@ -97,6 +99,9 @@ static void test_numbers_that_are_none_are_stale(void)
 	CHECK(ino_unpack((uint64_t)(INO_PID + 1) << 57 | (uint64_t)(REMOTE_PID_MAX + 1) << 32, &got) == -ESTALE);
 	CHECK(ino_unpack((uint64_t)(INO_RPID + 1) << 57 | 5, &got) == -ESTALE);
 	CHECK(ino_unpack((uint64_t)(INO_RPID + 1) << 57 | (uint64_t)TABLE_NODES << 32 | 5, &got) == -ESTALE);
+	CHECK(ino_unpack((uint64_t)(INO_RFILE + 1) << 57 | (uint64_t)1 << 49 | 5, &got) == -ESTALE);
+	CHECK(ino_unpack((uint64_t)(INO_RFILE + 1) << 57 | (uint64_t)5 << 26 | 5, &got) == -ESTALE);
+	CHECK(ino_unpack((uint64_t)(INO_RFILE + 1) << 57 | (uint64_t)TABLE_NODES << 49 | (uint64_t)5 << 26 | 5, &got) == -ESTALE);
 	CHECK(ino_unpack((uint64_t)(INO_KINDS + 1) << 57, &got) == -ESTALE);
 }
 
