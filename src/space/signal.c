@@ -434,6 +434,10 @@ static uint16_t owner_of(const struct space *s, int32_t pid)
 static void kill_one(struct trap *t, struct sig *g)
 {
 	struct space *s = t->s;
+	if (g->target == t->pid) { /* itself: who calls is here, also a ghost that is to end like its body */
+		trap_continue(t);
+		return;
+	}
 	struct proc *p = proc_find(s, g->target);
 	uint16_t node = s->self;
 	if (p && p->r->kind == PREC_GHOST)

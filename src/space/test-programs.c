@@ -15,7 +15,7 @@ const struct program programs[] = {
 	{ .name = "pipe status", .script = "set -o pipefail; false | true; echo $?; /bin/false | cat; echo ${PIPESTATUS[*]}; true | sh -c 'exit 7' | cat; echo $?" },
 	{ .name = "standard input", .script = "cat; echo end", .input = "one\ntwo\n" },
 	{ .name = "shared standard input", .script = "/usr/bin/head -c 4; echo; cat", .input = "one\ntwo\nthree\n" },
-	{ .name = "no such program", .script = "/no/such; echo $?; no-such 2>/dev/null; echo $?; /etc/passwd; echo $?; /tmp; echo $?" },
+	{ .name = "no such program", .flags = PROGRAM_STAYS, .script = "/no/such; echo $?; no-such 2>/dev/null; echo $?; /etc/passwd; echo $?; /tmp; echo $?" },
 	{ .name = "redirections", .script = "d=$(mktemp -d); cd $d; for i in 1 2 3 4 5; do /bin/echo $i; done > log; /bin/echo x >> log; cat log; cat < log | wc -l;"
 					    "(/bin/echo a; /bin/echo b >&2) > both 2>&1; cat both; rm -r $d" },
 	{ .name = "one log", .script = "f=$(mktemp); for i in $(seq 40); do (for k in 1 2 3 4 5; do /bin/echo $i.$k; done) & done > $f; wait; wc -l < $f; sort $f | uniq | wc -l; rm $f", .seconds = 40 },
@@ -33,7 +33,7 @@ const struct program programs[] = {
 	{ .name = "exit status", .script = "for i in 0 1 2 77 126 127 128 255; do sh -c \"exit $i\"; echo $?; done; exit 250" },
 	{ .name = "deaths by signal", .script = "for s in HUP INT QUIT ILL TRAP ABRT BUS KILL USR1 SEGV USR2 PIPE ALRM TERM XCPU SYS 34 64; do"
 					       " perl -e 'kill shift, $$; sleep 9' $s; echo $s $?; done 2>/dev/null" },
-	{ .name = "dies by a signal", .script = "kill -TERM $$; sleep 9" },
+	{ .name = "dies by a signal", .flags = PROGRAM_STAYS, .script = "kill -TERM $$; sleep 9" },
 	{ .name = "execs into one that dies", .script = "exec perl -e 'kill 9, $$; sleep 9'" },
 	{ .name = "exec", .script = "exec /bin/echo replaced" },
 	{ .name = "core flag", .script = "ulimit -c unlimited; cd $(mktemp -d); perl -e 'use POSIX; my $p = fork; if (!$p) { exec \"sh\", \"-c\", \"kill -SEGV \\$\\$; sleep 9\" } "
