@@ -39,7 +39,20 @@ static int text_write(const char *path, const char *text)
 	return n < 0 ? -errno : 0;
 }
 
-/* The space's clocks: CLOCK_MONOTONIC and CLOCK_BOOTTIME count from the cluster's birth on every node. */
+/* The offset that our own clock has already: a new time namespace starts with it, and the kernel wants offsets from the machine's
+ * clock (time_namespaces(7)). */
+static int64_t clock_offset(const char *name)
+{
+	_cleanup_(fclose_p) FILE *f = fopen("/proc/self/timens_offsets", "re");
+	char line[128], which[32];
+	long long sec, nsec;
+	while (f && fgets(line, sizeof line, f))
+		if (sscanf(line, "%31s %lld %lld", which, &sec, &nsec) == 3 && strcmp(which, name) == 0)
+			return sec * 1000000000 + nsec;
+	return 0;
+}
+
+/* The space's clocks: CLOCK_MONOTONIC and CLOCK_BOOTTIME count from the cluster's epoch on every node. */
 static int clocks_set(int64_t epoch_ns, struct err *e)
 {
 	static const struct {
@@ -52,8 +65,7 @@ static int clocks_set(int64_t epoch_ns, struct err *e)
 		(void)clock_gettime(CLOCK_REALTIME, &real);
 		(void)clock_gettime(clocks[i].clock, &own);
 		int64_t want = (int64_t)real.tv_sec * 1000000000 + real.tv_nsec - epoch_ns;
-		int64_t off = want - ((int64_t)own.tv_sec * 1000000000 + own.tv_nsec);
-		/* The kernel wants offsets relative to the initial time namespace; ours may be one already. */
+		int64_t off = want - ((int64_t)own.tv_sec * 1000000000 + own.tv_nsec) + clock_offset(clocks[i].name);
 		int64_t sec = off / 1000000000, nsec = off % 1000000000;
 		if (nsec < 0) {
 			nsec += 1000000000;
