@@ -307,6 +307,7 @@ static int session_new(struct fs *fs, struct err *e)
 	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
 	static const struct fuse_custom_io io = { .writev = io_writev, .read = io_read };
 	fs->se = fuse_session_new(&args, &ops, sizeof(ops), fs);
+	fuse_opt_free_args(&args); /* libfuse made its own copy in it */
 	if (!fs->se)
 		return err_set(e, -ENOMEM, "fuse session");
 	int fd = fcntl(fs->fuse_fd, F_DUPFD_CLOEXEC, 0); /* the session closes its own */

@@ -20,8 +20,8 @@
 
 enum {
 	TIMEOUT_MS = 3000,      /* longest wait for another node's answer about one file */
-	GATHER_MS = 500,        /* longest wait for all nodes' processes or figures: who is late is left out */
-	GATHER_SKIP_MS = 2000,  /* who was late is not waited for so long */
+	GATHER_MS = 2000,       /* longest wait for all nodes' processes or figures: who is late is left out. A busy node needs a while */
+	GATHER_SKIP_MS = 8000,  /* who was late is not waited for so long, unless it answers after all */
 	SNAP_FRESH_MS = 20,     /* a list of processes this young is not asked for again */
 	SNAP_READ_MS = 300,     /* a process file out of the last snapshot, read by somebody who did not list /proc */
 	SNAP_SCAN_MS = 10000,   /* the same, by the thread that has /proc open since that snapshot */

@@ -72,7 +72,7 @@ remote_files() {
 	check_eq "mem is read where something is mapped" ELF "$(python3 - $R 2>&1 <<-'END'
 		import sys
 		pid = sys.argv[1]
-		at = int(next(l for l in open(f"/proc/{pid}/maps")).split("-")[0], 16)
+		at = int(next(l for l in open(f"/proc/{pid}/maps") if l.split()[2:3] == ["00000000"] and "/" in l).split("-")[0], 16)
 		f = open(f"/proc/{pid}/mem", "rb", 0); f.seek(at); print(f.read(4)[1:].decode())
 		END
 	)"
