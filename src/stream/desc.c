@@ -190,6 +190,7 @@ void desc_unref(struct xdesc *d, struct xsess *s)
 	if (--d->n_refs)
 		return;
 	HASH_DEL(d->x->descs, d);
+	xdesc_forget(d);
 	if (d->epoll_state == 1)
 		(void)epoll_ctl(d->x->epfd, EPOLL_CTL_DEL, d->fd, NULL);
 	d->nb_fd = close_fd(d->nb_fd);
@@ -219,6 +220,8 @@ static void run_file_io(struct xop *op)
 	else
 		n = op->flags & PMSG_POSITIONAL ? pwrite(fd, op->buf, op->n_buf, op->off) : write(fd, op->buf, op->n_buf);
 	op->result = n < 0 ? -errno : n;
+	if (n > 0 && op->progress)
+		op->progress->n_done = (uint64_t)n; /* at once: should we be killed now, it must not be done again */
 }
 
 /* Interruptible: a signal ends it with -EINTR. */
@@ -417,6 +420,8 @@ static void op_finish_io(struct xop *op, ssize_t n)
 	}
 	if (op->type == PMSG_WRITE && n >= 0) {
 		op->n_done += (size_t)n;
+		if (op->progress)
+			op->progress->n_done = op->n_done;
 		if (op->n_done == op->n_buf || op->d->kind == STREAM_REG || op->is_cancelled)
 			answer_write(op, op->n_done ? 0 : -EINTR);
 		return; /* otherwise the rest is tried again */
@@ -566,6 +571,12 @@ static void submit_io(struct xop *op)
 	}
 	DL_APPEND(d->queue[dir], op);
 	op->is_queued = 1;
+	if (op->type == PMSG_WRITE)
+		xop_progress(op);
+	if (op->n_done && (op->n_done == op->n_buf || d->kind == STREAM_REG)) {
+		answer_write(op, 0); /* it had been done */
+		return;
+	}
 	desc_pump(d);
 }
 

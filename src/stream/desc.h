@@ -16,15 +16,54 @@ enum desc_how {
 	HOW_THREAD,   /* when poll says ready, in a thread that can be interrupted */
 };
 
+/* What outlives the process. Each may be missing (NULL) when there was no room: then it does not. */
+struct xdesc_rec {
+	uint64_t id;
+	uint32_t kind;
+	char name[];
+};
+
+struct grant_rec {
+	uint64_t desc;
+	uint64_t expires_ms;
+	uint32_t n_unused;
+	uint16_t node;
+	uint8_t key[PMSG_KEY_SIZE];
+};
+
+struct xhandle_rec {
+	uint64_t session, fh, desc;
+};
+
+struct progress_rec {
+	uint64_t session, req;
+	uint64_t n_done;
+};
+
 struct grant {
+	struct grant_rec *r; /* owned */
 	uint16_t node;
 	uint32_t n_unused;
 	uint64_t expires_ms;
 	uint8_t key[PMSG_KEY_SIZE];
 };
 
+/* An answer that waits to be asked for again. */
+struct xresult {
+	uint64_t req;
+	struct sess_frame *f; /* owned */
+	UT_hash_handle hh;
+};
+
+/* The same of a write that was done in part. */
+struct xprogress {
+	struct progress_rec *r; /* owned */
+	struct xprogress *next;
+};
+
 struct xdesc {
 	struct exporter *x;  /* borrowed */
+	struct xdesc_rec *r; /* owned */
 	uint64_t id;
 	int fd;              /* owned */
 	int nb_fd;           /* owned: HOW_REOPENED; -1 */
@@ -48,6 +87,8 @@ struct xdesc {
 
 struct xhandle {
 	uint64_t fh;
+	struct xhandle_rec *r; /* owned */
+	int is_kept;
 	struct xsess *s;   /* borrowed */
 	struct xdesc *d;   /* counted */
 	uint32_t armed;    /* poll events for which the next edge is told */
@@ -71,6 +112,8 @@ struct xop {
 	size_t n_buf, n_done, charged;
 	int64_t result;      /* of a job: >= 0 or -errno */
 	int new_fd;          /* owned: REOPEN */
+	int is_wanted;       /* it was asked for since the session started anew */
+	struct progress_rec *progress; /* owned: WRITE */
 	int is_queued, is_running, is_cancelled;
 	struct xop *prev, *next; /* queue of the description */
 	UT_hash_handle hh;       /* of the session, by req */
@@ -80,6 +123,9 @@ struct xsess {
 	struct exporter *x; /* borrowed */
 	void *p;            /* borrowed: for config.send */
 	uint16_t node;
+	uint64_t id;
+	struct xresult *results;    /* hash by req */
+	struct xprogress *progress; /* list */
 	struct xhandle *handles; /* hash */
 	struct xop *ops;         /* hash */
 	struct xop *syncs;       /* list: SYNC that wait for closes */
@@ -98,11 +144,38 @@ struct exporter {
 	struct xdesc *descs;     /* hash by id */
 	struct xsess *sessions;  /* list */
 	uint64_t last_id;
+	int is_restored;         /* descriptions have a reference until exporter_tidy */
 	unsigned n_jobs;         /* that must end before the exporter can */
 	uint8_t *scratch;        /* owned, PMSG_DATA_MAX */
 	void (*closed)(void *ctx);
 	void *closed_ctx;
 };
+
+/* export_keep.c */
+
+/* Notes d, and a description and its handles of before. */
+void xdesc_note(struct xdesc *d);
+void xdesc_forget(struct xdesc *d);
+int xdesc_restore_all(struct exporter *x);
+void xsess_restore(struct xsess *s);
+void xsess_keep(struct xsess *s, const uint8_t *p, size_t n); /* KEEP */
+void xsess_resynced(struct xsess *s);
+void xsess_forget(struct xsess *s);                           /* results and the like */
+
+/* A request that comes again, or might: 1 when nothing is to be done for it any more. */
+int xsess_again(struct xsess *s, const struct pmsg *m);
+
+/* Notes how far a write is; op->n_done is what was done before, if it comes again. */
+void xop_progress(struct xop *op);
+
+/* export.c */
+void xdesc_enter(struct exporter *x, struct xdesc *d);
+int xhandle_new(struct xsess *s, struct xdesc *d, uint64_t fh, struct xhandle_rec *r); /* r NULL: made */
+void xhandle_free(struct xhandle *h);
+struct xdesc *xdesc_find(const struct exporter *x, uint64_t id);
+/* op is not asked for any more: ends without an answer. Others may have waited behind it: desc_pump. */
+void xsess_abandon(struct xsess *s, struct xop *op);
+int xgrant_restore(struct xdesc *d, struct grant_rec *r);
 
 /* Answers op (m->type and m->req are filled in) and frees it. */
 void xop_answer(struct xop *op, struct pmsg *m);

@@ -75,6 +75,9 @@ int exporter_new(const struct exporter_config *cfg, struct exporter **ret, struc
 	}
 	x->poll.data = x;
 	(void)uv_poll_start(&x->poll, UV_READABLE, on_epoll);
+	int n = xdesc_restore_all(x);
+	if (n)
+		log_notice("streams: %d descriptions that other nodes use are taken over", n);
 	*ret = x;
 	return 0;
 }
@@ -83,6 +86,8 @@ static void grants_drop(struct xdesc *d)
 {
 	if (!d->n_grants)
 		return;
+	for (size_t i = 0; i < d->n_grants; i++)
+		store_free(d->x->cfg.store, d->grants[i].r);
 	d->n_grants = 0;
 	desc_unref(d, NULL);
 }
@@ -126,7 +131,7 @@ void exporter_close(struct exporter *x, void (*closed)(void *ctx), void *ctx)
 
 /* The table of descriptions and who may use them */
 
-static struct xdesc *desc_find(const struct exporter *x, uint64_t id)
+struct xdesc *xdesc_find(const struct exporter *x, uint64_t id)
 {
 	struct xdesc *d;
 	HASH_FIND(hh, x->descs, &id, sizeof id, d);
@@ -146,10 +151,11 @@ static struct xdesc *desc_same(const struct exporter *x, int fd)
 	return NULL;
 }
 
-static void desc_enter(struct exporter *x, struct xdesc *d)
+void xdesc_enter(struct exporter *x, struct xdesc *d)
 {
 	d->x = x;
-	d->id = ++x->last_id;
+	while (!d->id || xdesc_find(x, d->id))
+		d->id = ++x->last_id;
 	HASH_ADD(hh, x->descs, id, sizeof d->id, d);
 }
 
@@ -161,7 +167,42 @@ static struct grant *grant_find(struct xdesc *d, uint16_t node)
 	return NULL;
 }
 
-/* One more unused reference for node. The table of grants counts as one reference to d while it is not empty. */
+/* A place in the table of grants, which counts as one reference to d while it is not empty. */
+static struct grant *grant_place(struct xdesc *d)
+{
+	struct grant *g = realloc(d->grants, (d->n_grants + 1) * sizeof *g);
+	if (!g)
+		return NULL;
+	d->grants = g;
+	if (!d->n_grants)
+		d->n_refs++;
+	return g + d->n_grants++;
+}
+
+static void grant_note(struct xdesc *d, struct grant *g)
+{
+	struct grant_rec now = { .desc = d->id, .expires_ms = g->expires_ms, .n_unused = g->n_unused, .node = g->node };
+	memcpy(now.key, g->key, sizeof now.key);
+	int is_new = !g->r;
+	if (is_new)
+		g->r = store_new(d->x->cfg.store, STORE_GRANT, sizeof *g->r);
+	if (g->r)
+		*g->r = now;
+	if (g->r && is_new)
+		store_commit(g->r);
+}
+
+int xgrant_restore(struct xdesc *d, struct grant_rec *r)
+{
+	struct grant *g = r->n_unused && !grant_find(d, r->node) ? grant_place(d) : NULL;
+	if (!g)
+		return -EINVAL;
+	*g = (struct grant){ .r = r, .node = r->node, .n_unused = r->n_unused, .expires_ms = r->expires_ms };
+	memcpy(g->key, r->key, sizeof g->key);
+	return 0;
+}
+
+/* One more unused reference for node. */
 static int grant_add(struct xdesc *d, uint16_t node, struct export_info *ret)
 {
 	struct grant *g = grant_find(d, node);
@@ -169,18 +210,15 @@ static int grant_add(struct xdesc *d, uint16_t node, struct export_info *ret)
 		uint8_t key[PMSG_KEY_SIZE];
 		if (getrandom(key, sizeof key, 0) != sizeof key)
 			return -EIO;
-		g = realloc(d->grants, (d->n_grants + 1) * sizeof *g);
+		g = grant_place(d);
 		if (!g)
 			return -ENOMEM;
-		d->grants = g;
-		if (!d->n_grants)
-			d->n_refs++;
-		g += d->n_grants++;
 		*g = (struct grant){ .node = node };
 		memcpy(g->key, key, sizeof key);
 	}
 	g->n_unused++;
 	g->expires_ms = clock_ms() + SPROTO_UNUSED_MS;
+	grant_note(d, g);
 	int fl = fcntl(d->fd, F_GETFL);
 	ret->id = d->id;
 	memcpy(ret->key, g->key, sizeof ret->key);
@@ -193,9 +231,13 @@ static int grant_add(struct xdesc *d, uint16_t node, struct export_info *ret)
 /* Uses up n references of the i-th grant; d may be gone then. */
 static void grant_use(struct xdesc *d, size_t i, uint32_t n)
 {
-	d->grants[i].n_unused -= n;
-	if (d->grants[i].n_unused)
+	struct grant *g = &d->grants[i];
+	g->n_unused -= n;
+	if (g->n_unused) {
+		grant_note(d, g);
 		return;
+	}
+	store_free(d->x->cfg.store, g->r);
 	d->grants[i] = d->grants[--d->n_grants];
 	if (!d->n_grants)
 		desc_unref(d, NULL);
@@ -219,7 +261,8 @@ int exporter_add(struct exporter *x, int fd, uint16_t node, const char *name, st
 			free(d);
 			return rc;
 		}
-		desc_enter(x, d);
+		xdesc_enter(x, d);
+		xdesc_note(d);
 	}
 	d->n_refs++;
 	int rc = grant_add(d, node, ret);
@@ -244,7 +287,7 @@ static int key_differs(const uint8_t *a, const uint8_t *b)
 
 int exporter_unref(struct exporter *x, uint64_t id, uint16_t node)
 {
-	struct xdesc *d = desc_find(x, id);
+	struct xdesc *d = xdesc_find(x, id);
 	struct grant *g = d ? grant_find(d, node) : NULL;
 	if (!g)
 		return -ENOENT;
@@ -255,7 +298,7 @@ int exporter_unref(struct exporter *x, uint64_t id, uint16_t node)
 /* The grant of node with that key; d is then counted once more. */
 static struct grant *grant_check(struct exporter *x, uint64_t id, uint16_t node, const uint8_t *key, struct xdesc **ret)
 {
-	struct xdesc *d = desc_find(x, id);
+	struct xdesc *d = xdesc_find(x, id);
 	struct grant *g = d ? grant_find(d, node) : NULL;
 	if (!g || key_differs(g->key, key))
 		return NULL;
@@ -304,7 +347,7 @@ void exporter_tick(struct exporter *x, uint64_t now_ms)
 
 /* Sessions */
 
-int xsess_new(struct exporter *x, uint16_t node, void *p, struct xsess **ret)
+int xsess_new(struct exporter *x, uint16_t node, uint64_t id, int is_restored, void *p, struct xsess **ret)
 {
 	struct xsess *s = calloc(1, sizeof *s);
 	if (!s)
@@ -312,21 +355,25 @@ int xsess_new(struct exporter *x, uint16_t node, void *p, struct xsess **ret)
 	s->x = x;
 	s->node = node;
 	s->p = p;
+	s->id = id;
 	DL_APPEND(x->sessions, s);
+	if (is_restored)
+		xsess_restore(s);
 	*ret = s;
 	return 0;
 }
 
-static void handle_free(struct xhandle *h)
+void xhandle_free(struct xhandle *h)
 {
 	struct xsess *s = h->s;
+	store_free(s->x->cfg.store, h->r);
 	HASH_DEL(s->handles, h);
 	DL_DELETE(h->d->handles, h);
 	desc_unref(h->d, s);
 	free(h);
 }
 
-static int handle_new(struct xsess *s, struct xdesc *d, uint64_t fh)
+int xhandle_new(struct xsess *s, struct xdesc *d, uint64_t fh, struct xhandle_rec *r)
 {
 	struct xhandle *h;
 	HASH_FIND(hh, s->handles, &fh, sizeof fh, h);
@@ -340,10 +387,32 @@ static int handle_new(struct xsess *s, struct xdesc *d, uint64_t fh)
 	h->fh = fh;
 	h->s = s;
 	h->d = d;
+	h->r = r;
+	if (!r && (h->r = store_new(s->x->cfg.store, STORE_XHANDLE, sizeof *r))) {
+		*h->r = (struct xhandle_rec){ .session = s->id, .fh = fh, .desc = d->id };
+		store_commit(h->r);
+	}
 	d->n_refs++;
 	HASH_ADD(hh, s->handles, fh, sizeof h->fh, h);
 	DL_APPEND(d->handles, h);
 	return 0;
+}
+
+void xsess_abandon(struct xsess *s, struct xop *op)
+{
+	struct xhandle *h;
+	HASH_DEL(s->ops, op);
+	if (op->type == PMSG_SYNC && op->is_queued) {
+		DL_DELETE(s->syncs, op);
+		op->is_queued = 0;
+	}
+	s->n_ops--;
+	s->bytes -= op->charged;
+	HASH_FIND(hh, s->handles, &op->fh, sizeof op->fh, h);
+	if (h)
+		h->bytes -= op->charged <= h->bytes ? op->charged : h->bytes;
+	op->s = NULL; /* nobody to be answered */
+	desc_drop(op);
 }
 
 void xsess_free(struct xsess *s)
@@ -353,15 +422,13 @@ void xsess_free(struct xsess *s)
 	if (!s)
 		return;
 	DL_DELETE(s->x->sessions, s);
-	HASH_ITER(hh, s->ops, op, otmp) {
-		HASH_DEL(s->ops, op);
-		op->s = NULL; /* nobody to be answered */
-		desc_drop(op);
-	}
+	HASH_ITER(hh, s->ops, op, otmp)
+		xsess_abandon(s, op);
 	HASH_ITER(hh, s->handles, h, htmp) {
 		desc_pump(h->d); /* others may have waited behind ours */
-		handle_free(h);
+		xhandle_free(h);
 	}
+	xsess_forget(s);
 	s->is_closed = 1;
 	if (!s->n_closing)
 		free(s);
@@ -391,6 +458,18 @@ static void xsess_refused(struct xsess *s, const char *what)
 	log_warn("streams peer=%u refused=%llu: %s: answered with an error", s->node, (unsigned long long)s->n_refused, what);
 }
 
+/* One that is not wanted yet waits until it is asked for again. */
+static void answer_send(struct xsess *s, const struct pmsg *m, int is_wanted)
+{
+	struct sess_frame *f;
+	const struct exporter_config *cfg = &s->x->cfg;
+	int rc = is_wanted ? cfg->send(s->p, m) : cfg->frame_new(s->p, m, &f);
+	if (rc < 0)
+		cfg->broken(s->p, "out of memory for an answer");
+	else if (!is_wanted)
+		xsess_unacked(s, f);
+}
+
 void xop_answer(struct xop *op, struct pmsg *m)
 {
 	struct xsess *s = op->s;
@@ -406,9 +485,10 @@ void xop_answer(struct xop *op, struct pmsg *m)
 			h->bytes -= op->charged <= h->bytes ? op->charged : h->bytes;
 		m->type = PMSG_ANSWER;
 		m->req = op->req;
-		if (s->x->cfg.send(s->p, m) < 0)
-			s->x->cfg.broken(s->p, "out of memory for an answer");
+		answer_send(s, m, op->is_wanted);
 	}
+	if (op->progress)
+		store_free(op->d->x->cfg.store, op->progress);
 	if (op->d)
 		desc_unref(op->d, s);
 	(void)close_fd(op->new_fd);
@@ -452,9 +532,10 @@ void export_reopened(struct xop *op)
 		return;
 	}
 	op->new_fd = -1;
-	desc_enter(x, d);
+	xdesc_enter(x, d);
+	xdesc_note(d);
 	d->n_refs++;
-	rc = handle_new(op->s, d, op->fh);
+	rc = xhandle_new(op->s, d, op->fh, NULL);
 	if (rc == 0)
 		opened_fill(&a, d);
 	a.status = rc;
@@ -473,7 +554,7 @@ static void do_attach(struct xop *op, const struct pmsg *m)
 		xop_status(op, -EACCES);
 		return;
 	}
-	struct pmsg a = { .status = handle_new(s, d, m->fh) };
+	struct pmsg a = { .status = xhandle_new(s, d, m->fh, NULL) };
 	if (a.status == 0) {
 		grant_use(d, (size_t)(g - d->grants), 1);
 		opened_fill(&a, d);
@@ -519,7 +600,7 @@ static int op_new(struct xsess *s, const struct pmsg *m, struct xop **ret)
 	if (!op)
 		return -ENOMEM;
 	*op = (struct xop){ .s = s, .req = m->req, .fh = m->fh, .fh2 = m->fh2, .type = m->type, .flags = m->flags, .oflags = m->oflags,
-			    .size = m->size, .uid = m->uid, .gid = m->gid, .off = m->off, .len = m->len, .attr = m->attr, .new_fd = -1 };
+			    .size = m->size, .uid = m->uid, .gid = m->gid, .off = m->off, .len = m->len, .attr = m->attr, .new_fd = -1, .is_wanted = 1 };
 	HASH_ADD(hh, s->ops, req, sizeof op->req, op);
 	s->n_ops++;
 	*ret = op;
@@ -551,6 +632,8 @@ static void xsess_request(struct xsess *s, const struct pmsg *m)
 {
 	struct xop *op;
 	struct xhandle *h = NULL;
+	if (xsess_again(s, m))
+		return;
 	int rc = op_new(s, m, &op);
 	if (rc < 0) {
 		s->x->cfg.broken(s->p, rc == -EEXIST ? "a request number used twice" : "out of memory");
@@ -595,12 +678,18 @@ void xsess_message(struct xsess *s, const struct pmsg *m)
 	case PMSG_RELEASE:
 		HASH_FIND(hh, s->handles, &m->fh, sizeof m->fh, h);
 		if (h)
-			handle_free(h);
+			xhandle_free(h);
 		return;
 	case PMSG_CANCEL:
 		HASH_FIND(hh, s->ops, &m->req, sizeof m->req, op);
 		if (op && op->d)
 			desc_cancel(op);
+		return;
+	case PMSG_KEEP:
+		xsess_keep(s, m->data, m->n_data);
+		return;
+	case PMSG_RESYNCED:
+		xsess_resynced(s);
 		return;
 	case PMSG_ANSWER:
 	case PMSG_NOTIFY:
@@ -631,7 +720,7 @@ void xsess_acked(struct xsess *s)
 		ids[n++] = op->d->id;
 	}
 	for (size_t i = 0; i < n; i++) {
-		struct xdesc *d = desc_find(s->x, ids[i]);
+		struct xdesc *d = xdesc_find(s->x, ids[i]);
 		if (d)
 			desc_pump(d);
 	}

@@ -15,6 +15,8 @@
 
 #include "base/err.h"
 #include "stream/pmsg.h"
+#include "stream/sess.h"
+#include "stream/store.h"
 #include "stream/work.h"
 
 struct exporter;
@@ -23,9 +25,14 @@ struct xsess;
 struct exporter_config {
 	uv_loop_t *loop;   /* borrowed */
 	struct work *work; /* borrowed, outlives the exporter */
+	struct store *store; /* borrowed, outlives the exporter */
 	uint16_t self;
 	/* Sends an answer to the importer behind a session (p = its ctx); what is queued to it and not acknowledged. */
 	int (*send)(void *p, const struct pmsg *m);
+	/* The same in two steps, as in sess.h. */
+	int (*frame_new)(void *p, const struct pmsg *m, struct sess_frame **ret);
+	void (*frame_send)(void *p, struct sess_frame *f);
+	void (*frame_free)(void *p, struct sess_frame *f);
 	size_t (*backlog)(void *p);
 	/* The session sent something impossible: to be ended (not from within this call). */
 	void (*broken)(void *p, const char *why);
@@ -39,7 +46,11 @@ struct export_info {
 	char name[PMSG_NAME_MAX];
 };
 
+/* With the descriptions that the store and the keeper have. */
 int exporter_new(const struct exporter_config *cfg, struct exporter **ret, struct err *e);
+
+/* All sessions of the store are there again: descriptions that none of them uses are given up. */
+void exporter_tidy(struct exporter *x);
 
 /* All sessions must be freed. Ends when the threads are done: closed runs once on the loop. */
 void exporter_close(struct exporter *x, void (*closed)(void *ctx), void *ctx);
@@ -64,8 +75,14 @@ void exporter_tick(struct exporter *x, uint64_t now_ms);
 /* An array of objects: id, kind, name, handles, ...; NULL when out of memory. The caller owns it. */
 json_t *exporter_stat(const struct exporter *x);
 
-/* One importer's session. */
-int xsess_new(struct exporter *x, uint16_t node, void *p, struct xsess **ret);
+/* One importer's session. id: its number; is_restored: with the handles and unacknowledged answers that the store has of it. */
+int xsess_new(struct exporter *x, uint16_t node, uint64_t id, int is_restored, void *p, struct xsess **ret);
+
+/* The session starts anew with its handles: what is under way waits to be asked for again, until RESYNCED. */
+void xsess_restart(struct xsess *s);
+
+/* Something that was sent and not acknowledged before xsess_restart: f is taken. */
+void xsess_unacked(struct xsess *s, struct sess_frame *f);
 void xsess_message(struct xsess *s, const struct pmsg *m);
 /* The importer acknowledged something: reads that waited for room may go on. */
 void xsess_acked(struct xsess *s);

@@ -105,6 +105,14 @@ int fuse_dev_notify_poll(int dev, uint64_t kh)
 	return send_iov(dev, &h, v, 2);
 }
 
+int fuse_dev_notify_resend(int dev)
+{
+	enum { NOTIFY_RESEND = 7 }; /* not in Debian 12's headers */
+	struct fuse_out_header h = { .error = NOTIFY_RESEND };
+	struct iovec v[1];
+	return send_iov(dev, &h, v, 1);
+}
+
 int fuse_dev_notify_inval_entry(int dev, uint64_t parent, const char *name)
 {
 	struct fuse_out_header h = { .error = FUSE_NOTIFY_INVAL_ENTRY };
@@ -113,15 +121,17 @@ int fuse_dev_notify_inval_entry(int dev, uint64_t parent, const char *name)
 	return send_iov(dev, &h, v, 3);
 }
 
-int fuse_dev_reply_init(int dev, uint64_t unique, const struct fuse_init_in *in, size_t in_size)
+int fuse_dev_reply_init(int dev, uint64_t unique, const struct fuse_init_in *in, size_t in_size, int *ret_has_resend)
 {
+	*ret_has_resend = 0;
 	if (in->major != FUSE_KERNEL_VERSION || in->minor < 31 || in_size < offsetof(struct fuse_init_in, flags2))
 		return fuse_dev_reply(dev, unique, -EPROTO, NULL, 0);
 	uint64_t offered = in->flags;
 	if (in->flags & FUSE_INIT_EXT && in_size >= offsetof(struct fuse_init_in, unused))
 		offered |= (uint64_t)in->flags2 << 32;
 	uint64_t want = offered & (FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_FLOCK_LOCKS | FUSE_AUTO_INVAL_DATA |
-				   FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_DEV_DIRECT_IO_ALLOW_MMAP);
+				   FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_DEV_DIRECT_IO_ALLOW_MMAP | FUSE_DEV_HAS_RESEND);
+	*ret_has_resend = (offered & FUSE_DEV_HAS_RESEND) != 0;
 	struct fuse_init_out out = {
 		.major = FUSE_KERNEL_VERSION,
 		.minor = FUSE_KERNEL_MINOR_VERSION,

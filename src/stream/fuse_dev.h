@@ -11,6 +11,10 @@
 /* Since Linux 6.6; Debian 12's headers do not have it. Bit 36 of the INIT flags. */
 #define FUSE_DEV_DIRECT_IO_ALLOW_MMAP (1ull << 36)
 
+/* Since Linux 6.9: requests can be sent again, and then have this bit in their number. */
+#define FUSE_DEV_HAS_RESEND (1ull << 39)
+#define FUSE_DEV_UNIQUE_RESEND (1ull << 63)
+
 enum {
 	FUSE_DEV_WRITE_MAX = 1 << 20,
 	FUSE_DEV_PAGES_MAX = 256,
@@ -34,8 +38,11 @@ int fuse_dev_reply2(int dev, uint64_t unique, const void *head, size_t head_n, c
 /* Wakes those who poll the file with handle kh. */
 int fuse_dev_notify_poll(int dev, uint64_t kh);
 
+/* Makes the kernel send all requests that were read and not answered again, marked. Since Linux 6.9. */
+int fuse_dev_notify_resend(int dev);
+
 /* Makes the kernel forget a name; may block while a lookup in parent is under way, so never on the thread that answers. */
 int fuse_dev_notify_inval_entry(int dev, uint64_t parent, const char *name);
 
-/* Answers INIT with what we want of what the kernel offers. */
-int fuse_dev_reply_init(int dev, uint64_t unique, const struct fuse_init_in *in, size_t in_size);
+/* Answers INIT with what we want of what the kernel offers. *ret_has_resend says whether fuse_dev_notify_resend works. */
+int fuse_dev_reply_init(int dev, uint64_t unique, const struct fuse_init_in *in, size_t in_size, int *ret_has_resend);

@@ -76,23 +76,23 @@ static void ireq_uncount(struct importer *im, struct ireq *r)
 		h->bytes -= r->charged <= h->bytes ? r->charged : h->bytes;
 }
 
+static void held_free(struct ireq *r);
+
+/* r waits no longer to be sent. */
 static void held_drop(struct ireq *r)
 {
-	union {
-		const uint8_t *in;
-		void *out;
-	} data = { .in = r->held.data }; /* our own copy */
 	if (r->is_sent)
 		return;
 	DL_DELETE(r->peer->held, r);
-	free(data.out);
-	r->held.data = NULL;
+	held_free(r);
 	r->is_sent = 1;
 }
 
-static int ireq_hold(struct ireq *r, const struct pmsg *m)
+/* Keeps a copy of m. */
+static int ireq_copy(struct ireq *r, const struct pmsg *m)
 {
 	r->held = *m;
+	r->held.data = NULL;
 	if (m->n_data) {
 		uint8_t *copy = malloc(m->n_data);
 		if (!copy)
@@ -100,7 +100,6 @@ static int ireq_hold(struct ireq *r, const struct pmsg *m)
 		memcpy(copy, m->data, m->n_data);
 		r->held.data = copy;
 	}
-	DL_APPEND(r->peer->held, r);
 	return 0;
 }
 
@@ -109,6 +108,36 @@ static void ireq_unlist(struct importer *im, struct ireq *r)
 	HASH_DEL(im->reqs, r);
 	if (r->unique)
 		HASH_DELETE(hh_unique, im->uniques, r);
+	store_free(im->cfg.store, r->pending);
+	r->pending = NULL;
+}
+
+static void held_free(struct ireq *r)
+{
+	union {
+		const uint8_t *in;
+		void *out;
+	} data = { .in = r->held.data }; /* our own copy */
+	free(data.out);
+	r->held.data = NULL;
+}
+
+static void ireq_free(struct ireq *r)
+{
+	held_free(r);
+	free(r);
+}
+
+/* A kernel that cannot send its requests again: the next agent must know which it has to end. */
+static void pending_note(struct importer *im, struct ireq *r)
+{
+	if (im->has_resend || !r->unique)
+		return;
+	r->pending = store_new(im->cfg.store, STORE_PENDING, sizeof *r->pending);
+	if (!r->pending)
+		return;
+	*r->pending = (struct pending_rec){ .unique = r->unique, .pid = r->pid };
+	store_commit(r->pending);
 }
 
 int ireq_send(struct importer *im, struct imp_peer *peer, struct pmsg *m, const struct fuse_in_header *h, struct ireq **ret)
@@ -117,7 +146,7 @@ int ireq_send(struct importer *im, struct imp_peer *peer, struct pmsg *m, const 
 	if (!r)
 		return -ENOMEM;
 	struct ihandle *fh = ihandle_find(im, m->fh);
-	*r = (struct ireq){ .req = ++im->last_req, .peer = peer, .fh = m->fh, .type = m->type, .charged = m->n_data };
+	*r = (struct ireq){ .req = h ? h->unique : ++im->last_req, .peer = peer, .fh = m->fh, .type = m->type, .charged = m->n_data };
 	m->req = r->req;
 	if (h) {
 		r->unique = h->unique;
@@ -125,18 +154,21 @@ int ireq_send(struct importer *im, struct imp_peer *peer, struct pmsg *m, const 
 		r->pid = h->pid;
 		r->nodeid = h->nodeid;
 	}
-	int rc = 0;
-	if (h && !is_within_window(r, fh))
-		rc = ireq_hold(r, m);
-	else if ((rc = peer_send(im, peer, m)) == 0)
+	int waits = h && !is_within_window(r, fh);
+	int rc = waits || !h ? ireq_copy(r, m) : 0; /* ours may have to be sent again, the kernel's come again by themselves */
+	if (rc == 0 && waits) {
+		DL_APPEND(peer->held, r);
+	} else if (rc == 0 && (rc = peer_send(im, peer, m)) == 0) {
 		ireq_count(r, fh);
+	}
 	if (rc < 0) {
-		free(r);
+		ireq_free(r);
 		return rc;
 	}
 	HASH_ADD(hh, im->reqs, req, sizeof r->req, r);
 	if (r->unique)
 		HASH_ADD(hh_unique, im->uniques, unique, sizeof r->unique, r);
+	pending_note(im, r);
 	*ret = r;
 	return 0;
 }
@@ -161,7 +193,7 @@ static void ireq_finish(struct importer *im, struct ireq *r, const struct pmsg *
 		r->done(r->ctx, r, a);
 	else
 		import_fs_answer(im, r, a); /* also when the kernel waits no more: what was opened must be closed */
-	free(r);
+	ireq_free(r);
 }
 
 static void held_release(struct importer *im, struct imp_peer *p)
@@ -242,16 +274,21 @@ struct ihandle *ihandle_find(const struct importer *im, uint64_t fh)
 	return h;
 }
 
-struct ihandle *ihandle_new(struct import *imp)
+struct ihandle *ihandle_new(struct import *imp, uint64_t fh)
 {
 	struct importer *im = imp->im;
 	struct ihandle *h = calloc(1, sizeof *h);
-	if (!h)
+	struct ihandle_rec *r = h ? store_new(im->cfg.store, STORE_HANDLE, sizeof *r) : NULL;
+	if (!r) {
+		free(h);
 		return NULL;
-	h->fh = ++im->last_fh;
+	}
+	r->fh = h->fh = fh ? fh : ++im->last_fh;
+	r->import = imp->id;
+	r->export_id = imp->r->export_id;
+	r->oflags = imp->r->oflags;
+	h->r = r;
 	h->imp = imp;
-	h->export_id = imp->export_id;
-	h->oflags = imp->oflags;
 	imp->n_refs++;
 	HASH_ADD(hh, im->handles, fh, sizeof h->fh, h);
 	DL_APPEND(imp->handles, h);
@@ -263,44 +300,9 @@ void ihandle_free(struct ihandle *h)
 	struct import *imp = h->imp;
 	HASH_DEL(imp->im->handles, h);
 	DL_DELETE(imp->handles, h);
+	store_free(imp->im->cfg.store, h->r);
 	free(h);
 	import_unref(imp);
-}
-
-/* The kernel keeps names of closed files until it is told to forget them; telling may have to wait for a lookup that waits for
- * us, so it is done in the pool. */
-struct inval_job {
-	struct job job;
-	struct importer *im;
-	uint64_t parent;
-	char name[256];
-};
-
-static void inval_run(struct job *j)
-{
-	struct inval_job *i = (struct inval_job *)j;
-	(void)fuse_dev_notify_inval_entry(i->im->dev, i->parent, i->name); /* -ENOENT: it forgot by itself */
-}
-
-static void inval_done(struct job *j)
-{
-	struct inval_job *i = (struct inval_job *)j;
-	i->im->n_jobs--;
-	free(i);
-}
-
-static void name_inval(struct importer *im, const struct fnode *f)
-{
-	struct inval_job *i = calloc(1, sizeof *i);
-	if (!i || im->is_closing) {
-		free(i);
-		return; /* memory pressure makes the kernel forget as well */
-	}
-	*i = (struct inval_job){ .job = { .run = inval_run, .done = inval_done }, .im = im, .parent = f->parent->nodeid };
-	(void)snprintf(i->name, sizeof i->name, "%s", f->name);
-	im->n_jobs++;
-	if (work_pool(im->cfg.work, &i->job) < 0)
-		inval_done(&i->job);
 }
 
 void import_unref(struct import *imp)
@@ -310,8 +312,10 @@ void import_unref(struct import *imp)
 		return;
 	HASH_DEL(im->imports, imp);
 	struct fnode *f = imp->node ? names_retire(im->names, imp->node) : NULL;
-	if (f)
-		name_inval(im, f);
+	/* The kernel keeps names of closed files until it is told to forget them. */
+	if (f && !im->is_closing)
+		(void)opener_forget(im->opener, f->parent->nodeid, f->name); /* memory pressure makes it forget as well */
+	store_free(im->cfg.store, imp->r);
 	free(imp);
 }
 
@@ -324,84 +328,76 @@ uint32_t import_fopen_flags(const struct import *imp, int is_stream)
 uint64_t import_size(const struct import *imp)
 {
 	if (imp->kind == STREAM_REG)
-		return imp->attr.size;
+		return imp->r->attr.size;
 	/* A write beyond the end is done under the inode's lock, where a second writer could not be killed: so the end is far.
 	 * Readers are better off with an empty file than with one of 2^62 bytes. */
-	return (imp->oflags & O_ACCMODE) != O_RDONLY ? 1ull << 62 : 0;
+	return (imp->r->oflags & O_ACCMODE) != O_RDONLY ? 1ull << 62 : 0;
 }
 
 static struct import *import_find(const struct importer *im, const struct imp_peer *p, uint64_t export_id)
 {
 	struct import *imp, *tmp;
 	HASH_ITER(hh, im->imports, imp, tmp)
-		if (imp->peer == p && imp->export_id == export_id && !imp->is_dead)
+		if (imp->peer == p && imp->r->export_id == export_id && !imp->is_dead)
 			return imp;
 	return NULL;
+}
+
+struct import *import_of(struct importer *im, struct imp_peer *p, struct import_rec *r)
+{
+	struct import *imp = calloc(1, sizeof *imp);
+	if (!imp)
+		return NULL;
+	*imp = (struct import){ .im = im, .peer = p, .r = r, .id = r->id, .kind = (enum stream_kind)r->kind };
+	HASH_ADD(hh, im->imports, id, sizeof imp->id, imp);
+	return imp;
+}
+
+/* A new one for what node said about its export. */
+static int import_make(struct importer *im, struct imp_peer *p, const struct pmsg *a, struct import **ret)
+{
+	char name[PMSG_NAME_MAX];
+	unsigned index;
+	(void)snprintf(name, sizeof name, "%.*s", (int)a->n_name, a->n_name ? a->name : "");
+	struct import_rec *r = store_new(im->cfg.store, STORE_IMPORT, sizeof *r);
+	if (!r)
+		return -ENOMEM;
+	*r = (struct import_rec){ .id = (uint64_t)p->node << 48 | (++im->last_import & 0xffffffffffff),
+				  .export_id = a->id,
+				  .kind = a->kind,
+				  .oflags = a->oflags,
+				  .peer = p->node,
+				  .attr = a->attr };
+	struct import *imp = import_of(im, p, r);
+	if (!imp) {
+		store_free(im->cfg.store, r);
+		return -ENOMEM;
+	}
+	imp->n_refs = 1;
+	int rc = names_add(im->names, name, imp, &imp->node, &index);
+	if (rc < 0) {
+		import_unref(imp);
+		return rc;
+	}
+	r->index = index;
+	r->nodeid = imp->node->nodeid;
+	store_commit(r);
+	*ret = imp;
+	return 0;
 }
 
 /* Counted once for the caller. */
 static int import_get(struct importer *im, struct imp_peer *p, const struct pmsg *a, struct import **ret)
 {
 	struct import *imp = import_find(im, p, a->id);
-	if (imp) {
-		imp->n_refs++;
-		*ret = imp;
-		return 0;
-	}
-	char name[PMSG_NAME_MAX];
-	(void)snprintf(name, sizeof name, "%.*s", (int)a->n_name, a->n_name ? a->name : "");
-	imp = calloc(1, sizeof *imp);
 	if (!imp)
-		return -ENOMEM;
-	*imp = (struct import){ .im = im,
-				.peer = p,
-				.id = (uint64_t)p->node << 48 | (++im->last_import & 0xffffffffffff),
-				.export_id = a->id,
-				.kind = (enum stream_kind)a->kind,
-				.oflags = a->oflags,
-				.attr = a->attr };
-	int rc = names_add(im->names, name, imp, &imp->node, &imp->index);
-	if (rc < 0) {
-		free(imp);
-		return rc;
-	}
-	imp->n_refs = 1;
-	HASH_ADD(hh, im->imports, id, sizeof imp->id, imp);
+		return import_make(im, p, a, ret);
+	imp->n_refs++;
 	*ret = imp;
 	return 0;
 }
 
-/* Opening: in the pool, because the kernel asks us about it. */
-
-static void open_run(struct job *j)
-{
-	struct open_job *o = (struct open_job *)j;
-	int mnt = o->im->mnt;
-	_cleanup_(close_p) int sub = -1;
-	o->tid = (uint32_t)gettid();
-	if (o->imp->index) { /* constant while we hold a reference */
-		char dir[16];
-		(void)snprintf(dir, sizeof dir, "~%u", o->imp->index);
-		/* A mount of its own, so that the link text does not show the directory. Kernels before 6.15 refuse that for a mount that is
-		 * attached nowhere: then it shows. */
-		sub = open_tree(mnt, dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-		if (sub < 0)
-			sub = openat(mnt, dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		mnt = sub;
-	}
-	/* O_DIRECT makes splice and sendfile read through us, not through the page cache by the size we claim. */
-	int fd = openat(mnt, o->path, o->flags | O_DIRECT | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0) {
-		o->result = -errno;
-		return;
-	}
-	if (o->off && lseek(fd, o->off, SEEK_SET) < 0) {
-		o->result = -errno;
-		(void)close_fd(fd);
-		return;
-	}
-	o->fd = fd;
-}
+/* Opening: by the opener, because the kernel asks us about it. */
 
 static void open_job_free(struct open_job *o)
 {
@@ -414,11 +410,10 @@ static void open_job_free(struct open_job *o)
 	free(o);
 }
 
-static void open_done(struct job *j)
+static void open_done(void *ctx, int result, uint64_t value, int fd)
 {
-	struct open_job *o = (struct open_job *)j;
-	struct import_result res = { .status = o->result, .fd = o->fd, .id = o->imp->id, .kind = o->imp->kind };
-	o->im->n_jobs--;
+	struct open_job *o = ctx;
+	struct import_result res = { .status = result, .fd = fd, .id = o->imp->id, .kind = o->imp->kind };
 	DL_DELETE(o->im->opens, o);
 	o->done(o->ctx, &res);
 	open_job_free(o);
@@ -442,39 +437,31 @@ static int open_begin(struct import_start *s, const struct pmsg *a)
 	if (rc < 0)
 		return rc;
 	struct open_job *o = calloc(1, sizeof *o);
-	struct ihandle *h = o ? ihandle_new(imp) : NULL;
+	struct ihandle *h = o ? ihandle_new(imp, s->fh) : NULL; /* the number that the home knows */
 	if (!h) {
 		free(o);
 		import_unref(imp);
 		return -ENOMEM;
 	}
-	HASH_DEL(im->handles, h);
-	h->fh = s->fh; /* the number that the home knows */
-	HASH_ADD(hh, im->handles, fh, sizeof h->fh, h);
-	h->is_trapped = (s->flags & SPROTO_TRAPPED) != 0;
+	struct ihandle_rec *r = h->r;
+	r->is_trapped = (s->flags & SPROTO_TRAPPED) != 0;
 	int readable = (a->oflags & O_ACCMODE) != O_WRONLY;
-	h->is_stream = imp->kind != STREAM_REG || (!readable && !h->is_trapped);
+	r->is_stream = imp->kind != STREAM_REG || (!readable && !r->is_trapped);
 	int keep = O_ACCMODE | O_NONBLOCK | (imp->kind == STREAM_REG ? O_APPEND : 0);
-	o->job = (struct job){ .run = open_run, .done = open_done };
-	o->im = im;
-	o->imp = imp; /* our reference goes along */
-	o->handle = h;
-	o->flags = (int)a->oflags & keep;
-	o->off = h->is_stream ? 0 : a->off;
-	o->fd = -1;
-	o->done = s->done;
-	o->ctx = s->ctx;
-	h->expect = o->off;
-	rc = names_path(imp->node, imp->index, o->path);
+	int64_t off = r->is_stream ? 0 : a->off;
+	r->expect = off;
+	store_commit(r);
+	*o = (struct open_job){ .im = im, .imp = imp /* our reference goes along */, .handle = h, .done = s->done, .ctx = s->ctx };
+	char path[NAMES_PATH_MAX];
+	rc = names_path(imp->node, imp->r->index, path);
 	if (rc == 0)
-		rc = work_pool(im->cfg.work, &o->job);
+		rc = opener_open(im->opener, imp->r->index, path, (int)a->oflags & keep, off, open_done, o);
 	if (rc < 0) {
 		ihandle_free(h);
 		o->handle = NULL;
 		open_job_free(o);
 		return rc;
 	}
-	im->n_jobs++;
 	DL_APPEND(im->opens, o);
 	return 0;
 }
@@ -514,6 +501,86 @@ int importer_import(struct importer *im, uint16_t node, uint64_t id, const uint8
 	r->done = on_attached;
 	r->ctx = s;
 	return 0;
+}
+
+int importer_has(const struct importer *im, uint16_t node)
+{
+	struct import *imp, *tmp;
+	HASH_ITER(hh, im->imports, imp, tmp)
+		if (imp->peer->node == node && !imp->is_dead)
+			return 1;
+	return 0;
+}
+
+/* Starting anew with a home */
+
+/* The kernel's requests to p are no longer under way: they come again. */
+static void reqs_forget(struct importer *im, struct imp_peer *p)
+{
+	struct ireq *r, *tmp;
+	HASH_ITER(hh, im->reqs, r, tmp) {
+		if (r->peer != p)
+			continue;
+		r->is_counted = 0; /* all counts of this peer begin anew */
+		if (!r->unique)
+			continue;
+		if (!r->is_sent)
+			DL_DELETE(p->held, r);
+		ireq_unlist(im, r);
+		struct ihandle *h = r->type == PMSG_REOPEN ? ihandle_find(im, r->fh) : NULL;
+		if (h)
+			ihandle_free(h);
+		if (!r->is_gone && !im->has_resend)
+			import_fs_again(im, r);
+		ireq_free(r);
+	}
+}
+
+static void handles_tell(struct importer *im, struct imp_peer *p)
+{
+	struct ihandle *h, *htmp;
+	struct ireq *r, *rtmp;
+	_cleanup_(wr_fini) struct wr w = { 0 };
+	HASH_ITER(hh, im->handles, h, htmp) {
+		if (h->imp->peer != p || h->imp->is_dead)
+			continue;
+		h->bytes = 0;
+		wr_u64(&w, h->fh);
+	}
+	HASH_ITER(hh, im->reqs, r, rtmp)
+		if (r->peer == p && r->type == PMSG_ATTACH)
+			wr_u64(&w, r->fh);
+	if (wr_done(&w) == 0)
+		peer_tell(im, p, &(struct pmsg){ .type = PMSG_KEEP, .data = w.p, .n_data = w.n });
+}
+
+static void own_send_again(struct importer *im, struct imp_peer *p)
+{
+	struct ireq *r, *tmp;
+	HASH_ITER(hh, im->reqs, r, tmp) {
+		if (r->peer != p || r->unique)
+			continue;
+		if (peer_send(im, p, &r->held) == 0)
+			ireq_count(r, ihandle_find(im, r->fh));
+	}
+}
+
+void importer_resync(struct importer *im, uint16_t node)
+{
+	struct imp_peer *p = peer_get(im, node);
+	struct ihandle *h, *tmp;
+	if (!p)
+		return; /* out of memory, and so nothing is imported from there */
+	restart_flush(im->restart);
+	reqs_forget(im, p);
+	p->n_reqs = p->bytes = 0;
+	handles_tell(im, p);
+	own_send_again(im, p);
+	import_keep_resend(im);
+	peer_tell(im, p, &(struct pmsg){ .type = PMSG_RESYNCED });
+	HASH_ITER(hh, im->handles, h, tmp)
+		if (h->imp->peer == p)
+			import_fs_notify(im, h); /* an edge may have been lost */
 }
 
 /* Death */
@@ -584,6 +651,35 @@ static void importer_clean(struct importer *im)
 	free(im);
 }
 
+static void on_opener_gone(void *ctx)
+{
+	struct importer *im = ctx;
+	if (!im->is_closing)
+		im->cfg.failed(im->cfg.ctx, "the opener has ended");
+}
+
+static int importer_start(struct importer *im, struct err *e)
+{
+	im->buf = malloc(FUSE_DEV_BUF_SIZE);
+	if (!im->buf)
+		return err_set(e, -ENOMEM, "out of memory");
+	int rc = import_keep_open(im, e);
+	if (rc == 0 && names_new(im->cfg.store, &im->names) < 0)
+		rc = err_set(e, -ENOMEM, "out of memory");
+	/* Before there is any thread of ours. */
+	if (rc == 0)
+		rc = opener_new(im->cfg.loop, im->dev, im->mnt, on_opener_gone, im, &im->opener, e);
+	if (rc == 0)
+		rc = restart_new(im->dev, &im->restart, e);
+	if (rc == 0)
+		rc = import_keep_restore(im, e);
+	if (rc == 0 && fuse_dev_number(im->mnt, &im->st_dev) < 0)
+		rc = err_set(e, -errno, "statx of the fuse file system: %m");
+	if (rc == 0 && (rc = uv_poll_init(im->cfg.loop, &im->poll, im->dev)) < 0)
+		(void)err_set(e, rc, "watch /dev/fuse: %s", uv_strerror(rc));
+	return rc;
+}
+
 int importer_new(const struct importer_config *cfg, struct importer **ret, struct err *e)
 {
 	struct importer *im = calloc(1, sizeof *im);
@@ -591,24 +687,18 @@ int importer_new(const struct importer_config *cfg, struct importer **ret, struc
 		return err_set(e, -ENOMEM, "out of memory");
 	im->cfg = *cfg;
 	im->dev = im->mnt = -1;
-	im->buf = malloc(FUSE_DEV_BUF_SIZE);
-	int rc = im->buf ? names_new(&im->names) : -ENOMEM;
-	if (rc < 0)
-		(void)err_set(e, rc, "out of memory");
-	if (rc == 0)
-		rc = fuse_dev_mount(&im->dev, &im->mnt, e);
-	if (rc == 0)
-		rc = restart_new(im->dev, &im->restart, e);
-	if (rc == 0 && (rc = uv_poll_init(cfg->loop, &im->poll, im->dev)) < 0)
-		(void)err_set(e, rc, "watch /dev/fuse: %s", uv_strerror(rc));
-	if (rc == 0 && fuse_dev_number(im->mnt, &im->st_dev) < 0)
-		rc = err_set(e, -errno, "statx of the fuse file system: %m");
+	im->last_fh = im->last_import = cfg->generation << 32;
+	im->last_req = 1ull << 63 | cfg->generation << 32;
+	int rc = importer_start(im, e);
 	if (rc < 0) {
+		im->is_closing = 1;
+		opener_close(im->opener);
 		importer_clean(im);
 		return rc;
 	}
 	im->poll.data = im;
 	(void)uv_poll_start(&im->poll, UV_READABLE, on_readable);
+	import_keep_resend(im); /* what the agent before us had taken */
 	*ret = im;
 	return 0;
 }
@@ -625,9 +715,10 @@ static void on_gone(uv_handle_t *handle)
 static void close_when_idle(uv_timer_t *t)
 {
 	struct importer *im = t->data;
-	if (im->n_jobs)
+	if (im->n_jobs || im->opens)
 		return;
 	(void)uv_timer_stop(t);
+	opener_close(im->opener);
 	uv_close((uv_handle_t *)t, (uv_close_cb)free);
 	uv_close((uv_handle_t *)&im->poll, on_gone);
 }
@@ -658,7 +749,7 @@ json_t *importer_stat(const struct importer *im)
 		int n = 0;
 		DL_COUNT(imp->handles, h, n);
 		json_t *o = json_pack("{s:I, s:i, s:I, s:i, s:s, s:i, s:b}", "id", (json_int_t)imp->id, "home", (int)imp->peer->node, "export",
-				      (json_int_t)imp->export_id, "kind", (int)imp->kind, "name", imp->node->name, "handles", n, "dead",
+				      (json_int_t)imp->r->export_id, "kind", (int)imp->kind, "name", imp->node->name, "handles", n, "dead",
 				      imp->is_dead);
 		if (o)
 			(void)json_array_append_new(list, o);

@@ -4,7 +4,8 @@
  * back to us as a request) -> the descriptor goes to the caller. The kernel's requests become messages to the home, its answers
  * become replies. Last close -> RELEASE to the home.
  * Failures: the home is dead (importer_peer_dead): pending and later requests are answered as the kernel answers when the other
- * side of such a file is gone: end of file and EPIPE for pipes, EIO else. The agent is killed: the kernel answers ENOTCONN. */
+ * side of such a file is gone: end of file and EPIPE for pipes, EIO else. The agent is killed: its successor takes the file system over
+ * from the keeper and nobody notices; without a keeper the kernel answers ENOTCONN. */
 #pragma once
 
 #include <jansson.h>
@@ -21,13 +22,17 @@ struct importer;
 struct importer_config {
 	uv_loop_t *loop;   /* borrowed */
 	struct work *work; /* borrowed, outlives the importer */
+	struct store *store; /* borrowed, outlives the importer */
+	uint64_t generation; /* of this agent among those of the store, from 1 */
 	void *ctx;
 	/* Queues m for the agent of node; the connection is made when there is none. -EHOSTUNREACH: no such node or it is dead. */
 	int (*send)(void *ctx, uint16_t node, const struct pmsg *m);
 	int (*is_connected)(void *ctx, uint16_t node);
+	/* It cannot go on: the file system or a process of ours is gone. Nothing is lost when this program ends now. */
+	void (*failed)(void *ctx, const char *why);
 };
 
-/* Mounts. On 0 owned by the caller. */
+/* Mounts, or takes over what the agent before us had. On 0 owned by the caller. */
 int importer_new(const struct importer_config *cfg, struct importer **ret, struct err *e);
 
 /* Ends the file system: all users get errors. closed runs once, when nothing is under way any more. */
@@ -35,6 +40,12 @@ void importer_close(struct importer *im, void (*closed)(void *ctx), void *ctx);
 
 /* A sequenced message of the home node; -EPROTO: it makes no sense, the session is to be ended. */
 int importer_message(struct importer *im, uint16_t node, const struct pmsg *m);
+
+/* The session to node goes on, but numbers start anew: its home or we have been started again. Sends again what is wanted. */
+void importer_resync(struct importer *im, uint16_t node);
+
+/* Whether anything is imported from node. */
+int importer_has(const struct importer *im, uint16_t node);
 
 /* The session to node is over: everything imported from there is dead. */
 void importer_peer_dead(struct importer *im, uint16_t node);

@@ -12,10 +12,8 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "kern/rmem.h"
 #include "stream/import_int.h"
 #include "stream/import_own.h"
-#include "stream/tty.h"
 
 enum { FOREVER_S = 1 << 30, LOCAL_FLAGS = O_NONBLOCK | O_APPEND };
 
@@ -86,8 +84,8 @@ static void fs_lookup(struct importer *im, const struct fs_req *q)
 	if (f->is_dir)
 		dir_attr(f, &out.attr);
 	else
-		attr_fill(f->file, &((struct import *)f->file)->attr, &out.attr);
-	f->n_lookup++;
+		attr_fill(f->file, &((struct import *)f->file)->r->attr, &out.attr);
+	f->r->n_lookup++;
 	if (fuse_dev_reply(im->dev, q->h.unique, 0, &out, sizeof out) < 0)
 		names_forget(im->names, out.nodeid, 1);
 }
@@ -126,33 +124,38 @@ void import_dead_answer(const struct import *imp, uint16_t type, uint32_t flags,
 		ret->flags = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM | POLLHUP | POLLERR;
 	} else if (type == PMSG_GETATTR) {
 		ret->status = 0;
-		ret->attr = imp->attr;
+		ret->attr = imp->r->attr;
 	}
 }
 
-/* Answers q with a made-up answer of the home. */
-static void answer_here(struct importer *im, const struct fs_req *q, const struct pmsg *m, const struct pmsg *a)
+/* Answers the kernel's request h with a made-up answer of the home. */
+static void answer_here(struct importer *im, const struct fuse_in_header *h, const struct pmsg *m, const struct pmsg *a)
 {
-	struct ireq r = { .unique = q->h.unique, .opcode = q->h.opcode, .pid = q->h.pid, .nodeid = q->h.nodeid, .fh = m->fh,
+	struct ireq r = { .unique = h->unique, .opcode = h->opcode, .pid = h->pid, .nodeid = h->nodeid, .fh = m->fh,
 			  .type = m->type };
 	import_fs_answer(im, &r, a);
 }
 
-static struct ireq *forward(struct importer *im, const struct fs_req *q, struct import *imp, struct pmsg *m)
+struct ireq *import_fs_forward(struct importer *im, const struct fuse_in_header *h, struct import *imp, struct pmsg *m)
 {
 	struct ireq *r;
 	if (imp->is_dead) {
 		struct pmsg a;
 		import_dead_answer(imp, m->type, 0, &a);
-		answer_here(im, q, m, &a);
+		answer_here(im, h, m, &a);
 		return NULL;
 	}
-	int rc = ireq_send(im, imp->peer, m, &q->h, &r);
+	int rc = ireq_send(im, imp->peer, m, h, &r);
 	if (rc < 0) {
-		reply(im, q, rc == -EHOSTUNREACH ? -EIO : rc, NULL, 0);
+		(void)fuse_dev_reply(im->dev, h->unique, rc == -EHOSTUNREACH ? -EIO : rc, NULL, 0);
 		return NULL;
 	}
 	return r;
+}
+
+static struct ireq *forward(struct importer *im, const struct fs_req *q, struct import *imp, struct pmsg *m)
+{
+	return import_fs_forward(im, &q->h, imp, m);
 }
 
 /* The program changed O_NONBLOCK or O_APPEND of its file: the kernel tells with the next request only. */
@@ -162,9 +165,9 @@ static void flags_follow(struct importer *im, struct ihandle *h, uint32_t flags)
 	uint32_t now = flags & LOCAL_FLAGS;
 	if (h->imp->kind != STREAM_REG)
 		now &= ~(uint32_t)O_APPEND;
-	if (now == h->last_flags)
+	if (now == h->r->last_flags)
 		return;
-	h->last_flags = now;
+	h->r->last_flags = now;
 	struct pmsg m = { .type = PMSG_SETFL, .fh = h->fh, .oflags = now };
 	if (!h->imp->is_dead && ireq_send(im, h->imp->peer, &m, NULL, &r) == 0)
 		r->done = import_ignore;
@@ -188,7 +191,7 @@ static void fs_getattr(struct importer *im, const struct fs_req *q)
 	struct ihandle *h = in.getattr_flags & FUSE_GETATTR_FH ? ihandle_find(im, in.fh) : imp->handles;
 	/* Of others than files only the size could change, and that is made up. */
 	if (imp->kind != STREAM_REG || !h || imp->is_dead) {
-		attr_fill(imp, &imp->attr, &out.attr);
+		attr_fill(imp, &imp->r->attr, &out.attr);
 		reply(im, q, 0, &out, sizeof out);
 		return;
 	}
@@ -200,7 +203,7 @@ static struct ihandle *writable_handle(const struct import *imp)
 {
 	struct ihandle *h;
 	DL_FOREACH(imp->handles, h)
-		if ((h->oflags & O_ACCMODE) != O_RDONLY)
+		if ((h->r->oflags & O_ACCMODE) != O_RDONLY)
 			return h;
 	return NULL;
 }
@@ -245,7 +248,7 @@ static void fs_setattr(struct importer *im, const struct fs_req *q)
 
 static int reply_open(struct importer *im, uint64_t unique, const struct ihandle *h)
 {
-	struct fuse_open_out out = { .fh = h->fh, .open_flags = import_fopen_flags(h->imp, h->is_stream) };
+	struct fuse_open_out out = { .fh = h->fh, .open_flags = import_fopen_flags(h->imp, h->r->is_stream) };
 	return fuse_dev_reply(im->dev, unique, 0, &out, sizeof out);
 }
 
@@ -266,9 +269,9 @@ static void fs_open(struct importer *im, const struct fs_req *q)
 		return;
 	}
 	DL_FOREACH(im->opens, o) {
-		if (o->tid != q->h.pid || o->imp != imp || !o->handle)
-			continue;
-		o->handle->last_flags = in.flags & LOCAL_FLAGS;
+		if ((pid_t)q->h.pid != opener_pid(im->opener) || o->imp != imp || !o->handle)
+			continue; /* the opener does one after the other: the first is it */
+		o->handle->r->last_flags = in.flags & LOCAL_FLAGS;
 		if (reply_open(im, q->h.unique, o->handle) == 0)
 			o->handle = NULL; /* the kernel's now */
 		return;
@@ -278,15 +281,15 @@ static void fs_open(struct importer *im, const struct fs_req *q)
 		return;
 	}
 	/* A program opens /proc/PID/fd/N: a new description of the same file, at its home. */
-	struct ihandle *h = ihandle_new(imp);
+	struct ihandle *h = ihandle_new(imp, 0);
 	if (!h) {
 		reply(im, q, -ENOMEM, NULL, 0);
 		return;
 	}
 	int readable = (in.flags & O_ACCMODE) != O_WRONLY;
-	h->oflags = in.flags;
-	h->last_flags = in.flags & (imp->kind == STREAM_REG ? LOCAL_FLAGS : O_NONBLOCK);
-	h->is_stream = imp->kind != STREAM_REG || !readable;
+	h->r->oflags = in.flags;
+	h->r->last_flags = in.flags & (imp->kind == STREAM_REG ? LOCAL_FLAGS : O_NONBLOCK);
+	h->r->is_stream = imp->kind != STREAM_REG || !readable;
 	struct pmsg m = { .type = PMSG_REOPEN, .fh = h->fh, .oflags = in.flags, .uid = q->h.uid, .gid = q->h.gid };
 	for (struct ihandle *other = imp->handles; other; other = other->next)
 		if (other != h)
@@ -296,39 +299,11 @@ static void fs_open(struct importer *im, const struct fs_req *q)
 }
 
 /* O_TRUNC made the kernel believe in an empty file; with a made-up size that must not stay (see import_size). */
-struct stat_job {
-	struct job job;
-	struct importer *im;
-	int rc;
-	char path[NAMES_PATH_MAX];
-};
-
-static void stat_run(struct job *j)
-{
-	struct stat_job *s = (struct stat_job *)j;
-	struct statx sx;
-	s->rc = statx(s->im->mnt, s->path, AT_STATX_FORCE_SYNC, STATX_SIZE, &sx);
-}
-
-static void stat_done(struct job *j)
-{
-	struct stat_job *s = (struct stat_job *)j;
-	s->im->n_jobs--;
-	free(s);
-}
-
 static void size_restore(struct importer *im, const struct import *imp)
 {
-	struct stat_job *s = calloc(1, sizeof *s);
-	if (!s)
-		return;
-	s->job = (struct job){ .run = stat_run, .done = stat_done };
-	s->im = im;
-	if (names_path(imp->node, 0, s->path) < 0 || work_pool(im->cfg.work, &s->job) < 0) {
-		free(s);
-		return;
-	}
-	im->n_jobs++;
+	char path[NAMES_PATH_MAX];
+	if (names_path(imp->node, 0, path) == 0)
+		(void)opener_stat(im->opener, path); /* out of memory: writers wait for each other */
 }
 
 static void answer_reopen(struct importer *im, const struct ireq *r, const struct pmsg *a)
@@ -340,13 +315,14 @@ static void answer_reopen(struct importer *im, const struct ireq *r, const struc
 		ihandle_free(h); /* the error was replied */
 		return;
 	}
-	h->export_id = a->id;
+	h->r->export_id = a->id;
 	struct import *imp = h->imp;
+	store_commit(h->r); /* before the kernel has it */
 	if (r->is_gone || reply_open(im, r->unique, h) < 0) {
 		handle_drop(im, h);
 		return;
 	}
-	if (h->oflags & O_TRUNC && imp->kind != STREAM_REG)
+	if (h->r->oflags & O_TRUNC && imp->kind != STREAM_REG)
 		size_restore(im, imp);
 }
 
@@ -367,7 +343,7 @@ static uint32_t position(const struct ihandle *h, int from_cache, uint64_t offse
 {
 	if (from_cache)
 		return PMSG_POSITIONAL;
-	if (h->is_stream || h->is_trapped || (int64_t)offset == h->expect)
+	if (h->r->is_stream || h->r->is_trapped || (int64_t)offset == h->r->expect)
 		return 0;
 	return PMSG_SEEK;
 }
@@ -381,7 +357,7 @@ static void fs_read(struct importer *im, const struct fs_req *q)
 		return;
 	}
 	int from_cache = !(in.read_flags & FUSE_READ_LOCKOWNER);
-	if (from_cache && h->is_stream) {
+	if (from_cache && h->r->is_stream) {
 		reply(im, q, -EINVAL, NULL, 0); /* splice past us: the caller falls back to read */
 		return;
 	}
@@ -416,7 +392,7 @@ static void expect_move(struct importer *im, const struct ireq *r, int64_t n)
 {
 	struct ihandle *h = ihandle_find(im, r->fh);
 	if (h && r->off >= 0)
-		h->expect = r->off + n;
+		h->r->expect = r->off + n;
 }
 
 static void answer_write(struct importer *im, const struct ireq *r, const struct pmsg *a)
@@ -439,10 +415,10 @@ static void answer_write(struct importer *im, const struct ireq *r, const struct
 
 void import_fs_notify(struct importer *im, struct ihandle *h)
 {
-	if (!h->has_kh)
+	if (!h->r->has_kh)
 		return;
 	im->n_notifies++;
-	(void)fuse_dev_notify_poll(im->dev, h->kh); /* nobody may poll any more */
+	(void)fuse_dev_notify_poll(im->dev, h->r->kh); /* nobody may poll any more */
 }
 
 static void fs_poll(struct importer *im, const struct fs_req *q)
@@ -458,146 +434,15 @@ static void fs_poll(struct importer *im, const struct fs_req *q)
 		reply(im, q, 0, &out, sizeof out);
 		return;
 	}
-	h->kh = in.kh;
-	h->has_kh = 1;
+	h->r->kh = in.kh;
+	h->r->has_kh = 1;
 	(void)forward(im, q, h->imp, &(struct pmsg){ .type = PMSG_POLL, .fh = h->fh, .size = in.events,
 						     .flags = in.flags & FUSE_POLL_SCHEDULE_NOTIFY ? PMSG_POLL_ARM : 0 });
 }
 
-/* Ioctl: the kernel passes on data only when the number says its size. For others (terminals) the request has the caller's
- * pointer, and the caller waits for us: its memory is read and written in the pool, since that may fault and wait in turn. */
-
-struct ioctl_job {
-	struct job job;
-	struct importer *im;
-	struct fs_req q; /* without data */
-	uint64_t fh, addr;
-	struct tty_ioctl io;
-	uint32_t cmd;
-	int rc;
-	int result;      /* of the ioctl, once it is done */
-	uint8_t data[TTY_ARG_MAX];
-};
-
-static void ioctl_reply(struct importer *im, const struct fs_req *q, int status, int result, const uint8_t *p, size_t n)
-{
-	struct fuse_ioctl_out out = { .result = result };
-	if (status < 0)
-		reply(im, q, status, NULL, 0);
-	else
-		(void)fuse_dev_reply2(im->dev, q->h.unique, &out, sizeof out, p, n);
-}
-
-static void ioctl_copy_out(struct job *j)
-{
-	struct ioctl_job *i = (struct ioctl_job *)j;
-	i->rc = rmem_write((pid_t)i->q.h.pid, (struct raddr){ i->addr }, i->data, i->io.out);
-}
-
-static void ioctl_copied_out(struct job *j)
-{
-	struct ioctl_job *i = (struct ioctl_job *)j;
-	i->im->n_jobs--;
-	ioctl_reply(i->im, &i->q, i->rc, i->result, NULL, 0);
-	free(i);
-}
-
-static void ioctl_answered(struct importer *im, const struct ireq *r, const struct pmsg *a)
-{
-	struct tty_ioctl io;
-	const struct fs_req q = { .h = { .unique = r->unique, .pid = r->pid } };
-	int rc = tty_ioctl_find(r->size, &io);
-	if (a->status < 0 || rc < 0 || a->n_data != io.out || tty_ioctl_is_encoded(r->size) || !io.out) {
-		rc = a->status < 0 ? a->status : rc < 0 ? rc : a->n_data != io.out ? -EIO : 0;
-		ioctl_reply(im, &q, rc, (int)a->off, a->data, tty_ioctl_is_encoded(r->size) ? a->n_data : 0);
-		return;
-	}
-	struct ioctl_job *i = calloc(1, sizeof *i);
-	if (!i) {
-		ioctl_reply(im, &q, -ENOMEM, 0, NULL, 0);
-		return;
-	}
-	i->job = (struct job){ .run = ioctl_copy_out, .done = ioctl_copied_out };
-	i->im = im;
-	i->q = q;
-	i->addr = (uint64_t)r->off;
-	i->io = io;
-	i->result = (int)a->off;
-	memcpy(i->data, a->data, a->n_data);
-	im->n_jobs++;
-	if (work_pool(im->cfg.work, &i->job) < 0) {
-		i->rc = -EAGAIN;
-		ioctl_copied_out(&i->job);
-	}
-}
-
-static void ioctl_send(struct importer *im, const struct fs_req *q, struct ihandle *h, uint32_t cmd, uint64_t value,
-		       const struct tty_ioctl *io, const uint8_t *in)
-{
-	struct ireq *r = forward(im, q, h->imp, &(struct pmsg){ .type = PMSG_IOCTL, .fh = h->fh, .size = cmd,
-								.off = io->is_value ? (int64_t)value : 0, .len = io->out, .data = in,
-								.n_data = io->in });
-	if (!r)
-		return;
-	r->off = (int64_t)value;
-	r->size = cmd;
-}
-
-static void ioctl_copy_in(struct job *j)
-{
-	struct ioctl_job *i = (struct ioctl_job *)j;
-	i->rc = rmem_read((pid_t)i->q.h.pid, (struct raddr){ i->addr }, i->data, i->io.in);
-}
-
-static void ioctl_copied_in(struct job *j)
-{
-	struct ioctl_job *i = (struct ioctl_job *)j;
-	struct ihandle *h = ihandle_find(i->im, i->fh);
-	i->im->n_jobs--;
-	if (i->rc < 0 || !h)
-		reply(i->im, &i->q, i->rc < 0 ? i->rc : -EBADF, NULL, 0);
-	else
-		ioctl_send(i->im, &i->q, h, i->cmd, i->addr, &i->io, i->data);
-	free(i);
-}
-
 static void fs_ioctl(struct importer *im, const struct fs_req *q)
 {
-	struct fuse_ioctl_in in;
-	struct tty_ioctl io = { 0 };
-	struct ihandle *h = arg(q, &in, sizeof in) == 0 ? ihandle_find(im, in.fh) : NULL;
-	if (h && in.cmd == IMPORT_IDENT && q->h.uid == 0 && in.out_size >= sizeof h->fh) {
-		ioctl_reply(im, q, 0, 0, (const uint8_t *)&h->fh, sizeof h->fh);
-		return;
-	}
-	int is_device = h && (h->imp->kind == STREAM_TTY || h->imp->kind == STREAM_CHR);
-	if (!is_device || tty_ioctl_find(in.cmd, &io) < 0) {
-		reply(im, q, -ENOTTY, NULL, 0);
-		return;
-	}
-	if (tty_ioctl_is_encoded(in.cmd)) {
-		if (in.in_size < io.in || q->n - sizeof in < io.in)
-			reply(im, q, -EINVAL, NULL, 0);
-		else
-			ioctl_send(im, q, h, in.cmd, in.arg, &io, q->p + sizeof in);
-		return;
-	}
-	if (!io.in) {
-		ioctl_send(im, q, h, in.cmd, in.arg, &io, NULL);
-		return;
-	}
-	struct ioctl_job *i = calloc(1, sizeof *i);
-	if (!i) {
-		reply(im, q, -ENOMEM, NULL, 0);
-		return;
-	}
-	*i = (struct ioctl_job){ .job = { .run = ioctl_copy_in, .done = ioctl_copied_in }, .im = im, .q.h = q->h, .fh = h->fh,
-				 .addr = in.arg, .io = io, .cmd = in.cmd };
-	im->n_jobs++;
-	if (work_pool(im->cfg.work, &i->job) < 0) {
-		i->rc = -EAGAIN;
-		ioctl_copied_in(&i->job);
-	}
+	import_ioctl(im, &q->h, q->p, q->n);
 }
 
 /* The rest */
@@ -653,7 +498,9 @@ static void fs_init(struct importer *im, const struct fs_req *q)
 	struct fuse_init_in in = { 0 };
 	size_t n = q->n < sizeof in ? q->n : sizeof in;
 	memcpy(&in, q->p, n);
-	int rc = fuse_dev_reply_init(im->dev, q->h.unique, &in, n);
+	int has_resend;
+	int rc = fuse_dev_reply_init(im->dev, q->h.unique, &in, n, &has_resend);
+	import_keep_init(im, has_resend);
 	if (rc < 0)
 		log_error("streams: the kernel's FUSE (%u.%u) does not go with ours: %s: no descriptors can be delegated to this node",
 			  in.major, in.minor, strerror(-rc));
@@ -669,7 +516,7 @@ static void fs_interrupt(struct importer *im, const struct fs_req *q)
 {
 	struct fuse_interrupt_in in;
 	if (arg(q, &in, sizeof in) == 0)
-		ireq_interrupt(im, in.unique);
+		ireq_interrupt(im, in.unique & ~FUSE_DEV_UNIQUE_RESEND);
 }
 
 static void fs_request(struct importer *im, const struct fs_req *q)
@@ -710,8 +557,8 @@ void import_fs_drain(struct importer *im)
 		if (n < 0 && (errno == EINTR || errno == ENOENT))
 			continue; /* ENOENT: the request was taken back */
 		if (n < 0 && errno != EAGAIN && !im->is_closing) {
-			log_error("streams: read /dev/fuse: %s: delegated files of this node are lost", strerror(errno));
 			(void)uv_poll_stop(&im->poll);
+			im->cfg.failed(im->cfg.ctx, "the fuse file system is gone");
 		}
 		if (n < (ssize_t)sizeof(struct fuse_in_header))
 			return;
@@ -719,8 +566,17 @@ void import_fs_drain(struct importer *im)
 		memcpy(&q.h, im->buf, sizeof q.h);
 		q.p = im->buf + sizeof q.h;
 		q.n = (size_t)n - sizeof q.h;
-		fs_request(im, &q);
+		int is_again = (q.h.unique & FUSE_DEV_UNIQUE_RESEND) != 0;
+		q.h.unique &= ~FUSE_DEV_UNIQUE_RESEND;
+		if (!is_again || q.h.opcode == FUSE_INTERRUPT || !import_keep_is_known(im, q.h.unique))
+			fs_request(im, &q);
 	}
+}
+
+void import_fs_again(struct importer *im, const struct ireq *r)
+{
+	if (restart_answer(im->restart, r->pid, r->unique) < 0)
+		(void)fuse_dev_reply(im->dev, r->unique, -EINTR, NULL, 0);
 }
 
 static void answer_error(struct importer *im, const struct ireq *r, int status)
@@ -741,7 +597,7 @@ static void answer_attr(struct importer *im, const struct ireq *r, const struct 
 		(void)fuse_dev_reply(im->dev, r->unique, -ESTALE, NULL, 0);
 		return;
 	}
-	imp->attr = a->attr;
+	imp->r->attr = a->attr;
 	attr_fill(imp, &a->attr, &out.attr);
 	(void)fuse_dev_reply(im->dev, r->unique, 0, &out, sizeof out);
 }
@@ -751,7 +607,7 @@ static void answer_lseek(struct importer *im, const struct ireq *r, const struct
 	struct fuse_lseek_out out = { .offset = (uint64_t)a->off };
 	struct ihandle *h = ihandle_find(im, r->fh);
 	if (h)
-		h->expect = a->off;
+		h->r->expect = a->off;
 	(void)fuse_dev_reply(im->dev, r->unique, 0, &out, sizeof out);
 }
 
@@ -787,7 +643,7 @@ void import_fs_answer(struct importer *im, struct ireq *r, const struct pmsg *a)
 		answer_lseek(im, r, a);
 		break;
 	case PMSG_IOCTL:
-		ioctl_answered(im, r, a);
+		import_ioctl_answered(im, r, a);
 		break;
 	default:
 		(void)fuse_dev_reply(im->dev, r->unique, 0, NULL, 0);

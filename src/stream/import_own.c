@@ -24,28 +24,19 @@ int importer_is_ours(const struct importer *im, int fd)
 /* Finding the handle behind a descriptor: an ioctl that comes back to us with the handle's number. */
 
 struct ident {
-	struct job job;
 	struct importer *im;
-	int fd; /* borrowed */
 	int rc;
-	uint64_t fh;
 	void (*then)(struct ident *i, struct ihandle *h); /* h NULL: not there (i->rc says why); frees i */
-	void *done;
 	void *ctx;
 };
 
-static void ident_run(struct job *j)
+static void ident_done(void *ctx, int result, uint64_t value, int fd)
 {
-	struct ident *i = (struct ident *)j;
-	i->rc = ioctl(i->fd, IMPORT_IDENT, &i->fh) < 0 ? -errno : 0;
-}
-
-static void ident_done(struct job *j)
-{
-	struct ident *i = (struct ident *)j;
-	struct ihandle *h = i->rc == 0 ? ihandle_find(i->im, i->fh) : NULL;
-	i->im->n_jobs--;
-	if (!h && i->rc == 0)
+	struct ident *i = ctx;
+	struct ihandle *h = result >= 0 ? ihandle_find(i->im, value) : NULL;
+	(void)close_fd(fd);
+	i->rc = result;
+	if (!h && result >= 0)
 		i->rc = -EBADF;
 	if (h && h->imp->is_dead) {
 		h = NULL;
@@ -54,15 +45,10 @@ static void ident_done(struct job *j)
 	i->then(i, h);
 }
 
-static int ident_begin(struct importer *im, struct ident *i)
+static int ident_begin(struct importer *im, int fd, struct ident *i)
 {
-	i->job.run = ident_run;
-	i->job.done = ident_done;
 	i->im = im;
-	int rc = work_pool(im->cfg.work, &i->job);
-	if (rc == 0)
-		im->n_jobs++;
-	return rc;
+	return opener_ident(im->opener, fd, ident_done, i);
 }
 
 /* References for third nodes */
@@ -108,12 +94,11 @@ int importer_regrant(struct importer *im, int fd, uint16_t node, regrant_fn done
 	struct regrant *g = calloc(1, sizeof *g);
 	if (!g)
 		return -ENOMEM;
-	g->ident.fd = fd;
 	g->ident.then = regrant_then;
 	g->ident.ctx = ctx;
 	g->node = node;
 	g->done = done;
-	int rc = ident_begin(im, &g->ident);
+	int rc = ident_begin(im, fd, &g->ident);
 	if (rc < 0)
 		free(g);
 	return rc;
@@ -123,7 +108,7 @@ int importer_ungrant(struct importer *im, uint16_t home, uint64_t id, uint16_t n
 {
 	struct ihandle *h, *tmp;
 	HASH_ITER(hh, im->handles, h, tmp) {
-		if (h->export_id != id || h->imp->peer->node != home || h->imp->is_dead)
+		if (h->r->export_id != id || h->imp->peer->node != home || h->imp->is_dead)
 			continue;
 		ireq_own(im, h->imp->peer, &(struct pmsg){ .type = PMSG_UNGRANT, .fh = h->fh, .id = id, .node = node }, import_ignore,
 			 NULL);
@@ -304,9 +289,9 @@ int importer_desc(struct importer *im, int fd, const struct sproto_msg *m, desc_
 	struct desc_op *d = calloc(1, sizeof *d);
 	if (!d)
 		return -ENOMEM;
-	*d = (struct desc_op){ .ident = { .fd = fd, .then = desc_then, .ctx = ctx }, .op = m->op, .whence = m->whence, .size = m->size,
+	*d = (struct desc_op){ .ident = { .then = desc_then, .ctx = ctx }, .op = m->op, .whence = m->whence, .size = m->size,
 			       .pid = m->pid, .off = m->off, .addr = { m->mem }, .done = done };
-	int rc = ident_begin(im, &d->ident);
+	int rc = ident_begin(im, fd, &d->ident);
 	if (rc < 0)
 		free(d);
 	return rc;

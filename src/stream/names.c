@@ -5,9 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stream/store.h"
+
 enum { NAME_BYTES_MAX = 255, DEPTH_MAX = 64 };
 
 struct names {
+	struct store *store; /* borrowed */
 	struct fnode *by_id; /* hash */
 	struct fnode *root;
 	uint64_t last_id;
@@ -20,46 +23,122 @@ static struct fnode *child(const struct fnode *dir, const char *name)
 	return f;
 }
 
-static struct fnode *node_add(struct names *n, struct fnode *parent, const char *name, int is_dir)
+/* A node for a record, not yet linked to its parent. */
+static struct fnode *node_of(struct names *n, struct fnode_rec *r)
 {
-	size_t len = strlen(name);
+	size_t len = strlen(r->name);
 	struct fnode *f = calloc(1, sizeof *f + len + 1);
 	if (!f)
 		return NULL;
-	memcpy(f->name, name, len + 1);
-	f->nodeid = ++n->last_id;
-	f->is_dir = is_dir;
-	f->parent = parent;
+	memcpy(f->name, r->name, len + 1);
+	f->r = r;
+	f->nodeid = r->nodeid;
+	f->is_dir = (int)r->is_dir;
 	HASH_ADD(hh_id, n->by_id, nodeid, sizeof f->nodeid, f);
-	if (parent)
-		HASH_ADD_KEYPTR(hh_name, parent->children, f->name, len, f);
+	if (f->nodeid > n->last_id)
+		n->last_id = f->nodeid;
 	return f;
+}
+
+static void node_link(struct fnode *f, struct fnode *parent)
+{
+	f->parent = parent;
+	HASH_ADD_KEYPTR(hh_name, parent->children, f->name, strlen(f->name), f);
+}
+
+static struct fnode *node_add(struct names *n, struct fnode *parent, const char *name, int is_dir)
+{
+	size_t len = strlen(name);
+	struct fnode_rec *r = store_new(n->store, STORE_NAME, sizeof *r + len + 1);
+	if (!r)
+		return NULL;
+	memcpy(r->name, name, len + 1);
+	r->nodeid = n->last_id + 1;
+	r->parent = parent ? parent->nodeid : 0;
+	r->is_dir = (uint32_t)is_dir;
+	struct fnode *f = node_of(n, r);
+	if (!f) {
+		store_free(n->store, r);
+		return NULL;
+	}
+	if (parent)
+		node_link(f, parent);
+	store_commit(r);
+	return f;
+}
+
+static void node_free(struct names *n, struct fnode *f)
+{
+	HASH_DELETE(hh_id, n->by_id, f);
+	store_free(n->store, f->r);
+	free(f);
 }
 
 /* Frees f when nobody needs it, then its parent likewise. */
 static void node_prune(struct names *n, struct fnode *f)
 {
-	while (f->parent && !f->file && !f->n_lookup && !f->children) {
+	while (f->parent && !f->file && !f->r->n_lookup && !f->children) {
 		struct fnode *parent = f->parent;
 		HASH_DELETE(hh_name, parent->children, f);
-		HASH_DELETE(hh_id, n->by_id, f);
-		free(f);
+		node_free(n, f);
 		f = parent;
 	}
 }
 
-int names_new(struct names **ret)
+static void node_restore(void *ctx, void *p, size_t size)
+{
+	struct names *n = ctx;
+	(void)node_of(n, p); /* without memory its name is lost, and what is below it */
+}
+
+/* Puts the nodes of the store in their places. */
+static void nodes_link(struct names *n)
+{
+	struct fnode *f, *tmp;
+	HASH_ITER(hh_id, n->by_id, f, tmp) {
+		struct fnode *parent = names_get(n, f->r->parent);
+		if (!f->r->parent)
+			n->root = f;
+		else if (parent && parent != f)
+			node_link(f, parent);
+		else
+			node_free(n, f);
+	}
+}
+
+int names_new(struct store *store, struct names **ret)
 {
 	struct names *n = calloc(1, sizeof *n);
 	if (!n)
 		return -ENOMEM;
-	n->root = node_add(n, NULL, "", 1); /* FUSE_ROOT_ID is 1 */
+	n->store = store;
+	store_each(store, STORE_NAME, node_restore, n);
+	nodes_link(n);
+	if (!n->root)
+		n->root = node_add(n, NULL, "", 1); /* FUSE_ROOT_ID is 1 */
 	if (!n->root) {
 		free(n);
 		return -ENOMEM;
 	}
 	*ret = n;
 	return 0;
+}
+
+void names_tidy(struct names *n)
+{
+	struct fnode *f, *tmp;
+	uint64_t *ids = calloc(HASH_CNT(hh_id, n->by_id), sizeof *ids);
+	size_t k = 0;
+	if (!ids)
+		return; /* some names stay in memory */
+	HASH_ITER(hh_id, n->by_id, f, tmp)
+		ids[k++] = f->nodeid;
+	for (size_t i = 0; i < k; i++) {
+		f = names_get(n, ids[i]);
+		if (f)
+			node_prune(n, f);
+	}
+	free(ids);
 }
 
 void names_free(struct names *n)
@@ -70,10 +149,8 @@ void names_free(struct names *n)
 	HASH_ITER(hh_id, n->by_id, f, tmp) {
 		HASH_CLEAR(hh_name, f->children);
 	}
-	HASH_ITER(hh_id, n->by_id, f, tmp) {
-		HASH_DELETE(hh_id, n->by_id, f);
-		free(f);
-	}
+	HASH_ITER(hh_id, n->by_id, f, tmp)
+		node_free(n, f);
 	free(n);
 }
 
@@ -183,7 +260,7 @@ struct fnode *names_lookup(const struct names *n, uint64_t parent, const char *n
 struct fnode *names_retire(struct names *n, struct fnode *f)
 {
 	f->file = NULL;
-	if (f->n_lookup)
+	if (f->r->n_lookup)
 		return f;
 	node_prune(n, f);
 	return NULL;
@@ -194,6 +271,6 @@ void names_forget(struct names *n, uint64_t nodeid, uint64_t count)
 	struct fnode *f = names_get(n, nodeid);
 	if (!f)
 		return;
-	f->n_lookup -= count < f->n_lookup ? count : f->n_lookup;
+	f->r->n_lookup -= count < f->r->n_lookup ? count : f->r->n_lookup;
 	node_prune(n, f);
 }

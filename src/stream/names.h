@@ -1,4 +1,4 @@
-/* The names and node numbers of the files in the agent's FUSE file system. Pure data; loop thread.
+/* The names and node numbers of the files in the agent's FUSE file system. No I/O; loop thread.
  *
  * A file's place is the text of the real link ("/home/u/log", "pipe:[4711]"), so that readlink of /proc/PID/fd/N shows it. When the
  * text is taken by another file, it lies in a directory "~1", "~2" ... of the root, which is then the root of a mount of its own. */
@@ -8,11 +8,21 @@
 #include <stdint.h>
 #include <uthash.h>
 
+struct store;
+
+/* What outlives the process. */
+struct fnode_rec {
+	uint64_t nodeid, parent;
+	uint64_t n_lookup; /* how often the kernel was told of it */
+	uint32_t is_dir;
+	char name[];
+};
+
 struct fnode {
 	uint64_t nodeid;
+	struct fnode_rec *r;    /* owned */
 	struct fnode *parent;   /* borrowed; NULL of the root */
 	struct fnode *children; /* hash by name; directories only */
-	uint64_t n_lookup;      /* how often the kernel was told of it */
 	void *file;             /* the user's; NULL: a directory, or a file that is retired */
 	int is_dir;
 	UT_hash_handle hh_id, hh_name;
@@ -23,8 +33,12 @@ struct names;
 
 enum { NAMES_INDEX_MAX = 10000, NAMES_PATH_MAX = 4200 };
 
-int names_new(struct names **ret);
+/* With the nodes that the store has (borrowed); their files are to be set again, then names_tidy. */
+int names_new(struct store *store, struct names **ret);
 void names_free(struct names *n); /* NULL is fine */
+
+/* Frees what neither a file nor the kernel needs. */
+void names_tidy(struct names *n);
 
 /* Adds a file for the link text. *ret_index is 0 or the number of its "~" directory. -ENOMEM, -EMFILE when all places are taken. */
 int names_add(struct names *n, const char *text, void *file, struct fnode **ret, unsigned *ret_index);

@@ -8,7 +8,15 @@
  * are sent again on the next connection of the session, so a lost connection neither loses nor repeats a request.
  *
  * The importer begins with HELLO (version in size, own node, instance in id, session in fh, last seq received in len), the exporter
- * answers WELCOME (instance, status, last seq received in len; flags PMSG_RESUMED when it knew the session). */
+ * answers WELCOME (instance, status, last seq received in len; flags PMSG_RESUMED when it knew the session, PMSG_RESTARTED when one of the
+ * two agents has been started again since and knows the session's handles only; 0: the session is unknown, a new one begins).
+ *
+ * After PMSG_RESTARTED the importer sends KEEP, then all requests that it still wants an answer to, with the numbers they had, then
+ * RESYNCED. The exporter does those that it has not done, and answers those that it had done with what was not acknowledged: a
+ * request takes effect once, also when agents are killed. (An effect whose answer was not yet written down is the gap: less than a
+ * microsecond.) An importer acknowledges an answer only after its user has it.
+ *
+ * req: the number of the kernel's request, or bit 63 and a number of the importer's own. */
 #pragma once
 
 #include <stddef.h>
@@ -59,6 +67,8 @@ enum pmsg_type {
 	PMSG_GRANT,       /* req, fh, node: a reference to the description of fh for node; answer: id, key, kind, oflags, name */
 	PMSG_UNGRANT,     /* req, fh, id, node: gives an unused one back */
 	PMSG_SYNC,        /* req: answered when all before it has taken effect, closes included */
+	PMSG_KEEP,        /* data (u64 each): the handles that the importer still has; all others of the session are released */
+	PMSG_RESYNCED,    /* all requests that are still wanted have been sent again */
 
 	/* exporter -> importer */
 	PMSG_ANSWER = 64, /* req, status, then all answer fields */
@@ -67,7 +77,8 @@ enum pmsg_type {
 };
 
 enum {
-	PMSG_RESUMED = 1, /* WELCOME */
+	PMSG_RESUMED = 1,   /* WELCOME: numbers go on where they were */
+	PMSG_RESTARTED = 2, /* WELCOME: handles are kept, numbers start anew */
 
 	PMSG_SEEK = 1,       /* READ, WRITE: first set the shared offset to off */
 	PMSG_POSITIONAL = 2, /* READ, WRITE: at off, the shared offset stays */

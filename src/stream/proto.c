@@ -38,6 +38,7 @@ static const struct {
 	[SPROTO_IMPORT] = { F_HOME | F_ID | F_KEY | F_FLAGS, F_ID | F_KIND },
 	[SPROTO_BARRIER] = { F_PID | F_IDS, 0 },
 	[SPROTO_STAT] = { 0, 0 },
+	[SPROTO_PEERS_END] = { 0, 0 },
 	[SPROTO_DESC] = { F_OP | F_WHENCE | F_SIZE | F_PID | F_MEM | F_OFF, F_VALUE },
 };
 

@@ -10,6 +10,7 @@
  * | HELLO     | version, node, addr                   |            | instance, node, addr (where the agent listens) |
  * | PEER      | node, addr                            |            |                                               |
  * | PEER_DEAD | node                                  |            |                                               |
+ * | PEERS_END |                                       |            |                                               |
  * | EXPORT    | node (allowed), flags, name           | the file   | home, id, key, kind, oflags, name             |
  * | UNEXPORT  | node, id, home                        |            |                                               |
  * | IMPORT    | home, id, key, flags                  |            | the new descriptor; id (import), kind         |
@@ -17,9 +18,13 @@
  * | STAT      |                                       |            | a memory file with JSON text                  |
  * | DESC      | op, off, whence or size, pid, addr    | the file   | value                                         |
  *
- * HELLO: node is pandod's own node and addr where the agent shall listen for others ("" = does not matter). The first HELLO with
- * a node sets it; a later one with another node is refused (-EEXIST). instance is new each time the agent starts: when it
- * differs from the last one, all ids and delegated descriptors of before are gone.
+ * The agent listens; its listening socket is kept by the keeper, so a connection made while the agent is started again waits.
+ *
+ * HELLO: node is pandod's own node and addr where the agent shall listen for others ("" = does not matter). -ENOENT: this machine
+ * has no membership yet; -EEXIST: it is another node. instance is new each time the agent starts; what was exported and imported
+ * before goes on when the keeper held it.
+ *
+ * PEER for each member, then PEERS_END: nodes that were not told on this connection are dead.
  *
  * EXPORT of a file that is itself a delegated one (or a reference to it) answers with the original home: the importer then
  * talks to that node directly. name is the link text that users of the import see ("": as /proc shows it to the agent). EXPORT of an open description that is held already adds a reference for the node. IMPORT
@@ -59,6 +64,7 @@ enum sproto_type {
 	SPROTO_BARRIER,
 	SPROTO_STAT,
 	SPROTO_DESC,
+	SPROTO_PEERS_END,
 	SPROTO_LAST,
 	SPROTO_ANSWER = 0x8000,
 };

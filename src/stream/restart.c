@@ -35,6 +35,8 @@ struct restart_job {
 struct restart {
 	pthread_t thread;
 	pthread_mutex_t lock;
+	pthread_cond_t idle;
+	unsigned n_queued;         /* under lock: not answered */
 	struct restart_job *queue; /* under lock, in order */
 	int is_ending;             /* under lock */
 	int fuse_fd;               /* borrowed */
@@ -117,6 +119,14 @@ static struct restart_job *queue_take(struct restart *r, int *ret_ending)
 	return list;
 }
 
+static void job_finished(struct restart *r)
+{
+	(void)pthread_mutex_lock(&r->lock);
+	if (--r->n_queued == 0)
+		(void)pthread_cond_broadcast(&r->idle);
+	(void)pthread_mutex_unlock(&r->lock);
+}
+
 static void *restart_main(void *arg)
 {
 	struct restart *r = arg;
@@ -134,6 +144,7 @@ static void *restart_main(void *arg)
 			next = j->next;
 			job_run(r, j);
 			free(j);
+			job_finished(r);
 		}
 		stops_collect(r);
 		if (ending && r->n_seized)
@@ -164,6 +175,7 @@ int restart_new(int fuse_fd, struct restart **ret, struct err *e)
 	r->fuse_fd = fuse_fd;
 	r->event_fd = r->signal_fd = -1;
 	(void)pthread_mutex_init(&r->lock, NULL);
+	(void)pthread_cond_init(&r->idle, NULL);
 	int rc = restart_start(r);
 	if (rc < 0) {
 		(void)close_fd(r->event_fd);
@@ -189,9 +201,18 @@ int restart_answer(struct restart *r, uint32_t tid, uint64_t unique)
 	*j = (struct restart_job){ .tid = tid, .unique = unique };
 	(void)pthread_mutex_lock(&r->lock);
 	LL_APPEND(r->queue, j);
+	r->n_queued++;
 	(void)pthread_mutex_unlock(&r->lock);
 	wake(r);
 	return 0;
+}
+
+void restart_flush(struct restart *r)
+{
+	(void)pthread_mutex_lock(&r->lock);
+	while (r->n_queued)
+		(void)pthread_cond_wait(&r->idle, &r->lock);
+	(void)pthread_mutex_unlock(&r->lock);
 }
 
 void restart_close(struct restart *r)

@@ -18,6 +18,9 @@ int restart_new(int fuse_fd, struct restart **ret, struct err *e);
 /* Answers the request `unique` of task tid with -EINTR, soon. -ENOMEM: not answered. */
 int restart_answer(struct restart *r, uint32_t tid, uint64_t unique);
 
+/* Waits until all that is queued is answered (that is soon: nothing of it waits for a program). */
+void restart_flush(struct restart *r);
+
 /* Answers what is queued, lets go of what is seized and ends the thread. NULL is fine. */
 void restart_close(struct restart *r);
 

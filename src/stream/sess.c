@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "stream/store.h"
 
 enum { AT_TYPE = 4, AT_SEQ = 6, AT_ACK = 14 };
+
 
 static void put_le(uint8_t *p, uint64_t v, size_t n)
 {
@@ -20,6 +22,32 @@ void sess_init(struct sess *s)
 	s->tail = &s->head;
 }
 
+static uint64_t get_le(const uint8_t *p, size_t n)
+{
+	uint64_t v = 0;
+	for (size_t i = 0; i < n; i++)
+		v |= (uint64_t)p[i] << (8 * i);
+	return v;
+}
+
+void sess_frame_free(const struct sess *s, struct sess_frame *f)
+{
+	if (s->store)
+		store_free(s->store, f);
+	else
+		free(f);
+}
+
+uint16_t sess_frame_type(const struct sess_frame *f)
+{
+	return (uint16_t)get_le(f->p + AT_TYPE, 2);
+}
+
+uint64_t sess_frame_req(const struct sess_frame *f)
+{
+	return f->n >= PMSG_HEAD_SIZE + 8 ? get_le(f->p + PMSG_HEAD_SIZE, 8) : 0;
+}
+
 static void drop_acked(struct sess *s)
 {
 	while (s->head && s->head->seq <= s->tx_acked) {
@@ -28,17 +56,37 @@ static void drop_acked(struct sess *s)
 		s->bytes -= f->n;
 		if (s->next == f)
 			s->next = f->next;
-		free(f);
+		sess_frame_free(s, f);
 	}
 	if (!s->head)
 		s->tail = &s->head;
 }
 
+static void numbers_reset(struct sess *s)
+{
+	struct sess fresh = { .owner = s->owner, .store = s->store };
+	*s = fresh;
+	s->tail = &s->head;
+}
+
 void sess_fini(struct sess *s)
 {
-	s->tx_acked = UINT64_MAX;
-	drop_acked(s);
-	sess_init(s);
+	sess_restart(s, NULL, NULL);
+}
+
+void sess_restart(struct sess *s, void (*fn)(void *ctx, struct sess_frame *f), void *ctx)
+{
+	struct sess_frame *f = s->head, *next;
+	numbers_reset(s);
+	for (; f; f = next) {
+		next = f->next;
+		f->next = NULL;
+		f->seq = 0;
+		if (fn)
+			fn(ctx, f);
+		else
+			sess_frame_free(s, f);
+	}
 }
 
 static void head_put(uint8_t *p, size_t n, uint16_t type, uint64_t seq, uint64_t ack)
@@ -49,7 +97,7 @@ static void head_put(uint8_t *p, size_t n, uint16_t type, uint64_t seq, uint64_t
 	put_le(p + AT_ACK, ack, 8);
 }
 
-int sess_queue(struct sess *s, const struct pmsg *m)
+int sess_frame_new(const struct sess *s, const struct pmsg *m, struct sess_frame **ret)
 {
 	_cleanup_(wr_fini) struct wr w = { 0 };
 	int rc = pmsg_encode(&w, m);
@@ -58,21 +106,40 @@ int sess_queue(struct sess *s, const struct pmsg *m)
 	if (!pmsg_is_sequenced(m->type))
 		return -EINVAL;
 	size_t n = PMSG_HEAD_SIZE + w.n + m->n_data;
-	struct sess_frame *f = malloc(sizeof *f + n);
+	struct sess_frame *f = s->store ? store_new(s->store, STORE_FRAME, sizeof *f + n) : malloc(sizeof *f + n);
 	if (!f)
 		return -ENOMEM;
-	*f = (struct sess_frame){ .seq = ++s->tx_seq, .n = n };
-	head_put(f->p, n, m->type, f->seq, 0);
+	*f = (struct sess_frame){ .owner = s->owner, .n = n };
+	head_put(f->p, n, m->type, 0, 0);
 	if (w.n)
 		memcpy(f->p + PMSG_HEAD_SIZE, w.p, w.n);
 	if (m->n_data)
 		memcpy(f->p + PMSG_HEAD_SIZE + w.n, m->data, m->n_data);
+	if (s->store)
+		store_commit(f);
+	*ret = f;
+	return 0;
+}
+
+void sess_frame_queue(struct sess *s, struct sess_frame *f)
+{
+	f->next = NULL;
+	f->seq = ++s->tx_seq;
+	put_le(f->p + AT_SEQ, f->seq, 8);
 	*s->tail = f;
 	s->tail = &f->next;
 	if (!s->next)
 		s->next = f;
-	s->bytes += n;
-	return 0;
+	s->bytes += f->n;
+}
+
+int sess_queue(struct sess *s, const struct pmsg *m)
+{
+	struct sess_frame *f;
+	int rc = sess_frame_new(s, m, &f);
+	if (rc == 0)
+		sess_frame_queue(s, f);
+	return rc;
 }
 
 int sess_control(struct sess *s, struct wr *w, const struct pmsg *m)

@@ -10,14 +10,19 @@
 
 #include "stream/pmsg.h"
 
+struct store;
+
 struct sess_frame {
 	struct sess_frame *next;
-	uint64_t seq;
+	uint64_t owner; /* session id */
+	uint64_t seq;   /* 0: not queued */
 	size_t n;
 	uint8_t p[]; /* the frame with its length field */
 };
 
 struct sess {
+	uint64_t owner;                /* set by the user after sess_init */
+	struct store *store;           /* borrowed: frames are kept there; NULL: in plain memory */
 	uint64_t tx_seq;               /* last seq given out */
 	uint64_t tx_acked;             /* last seq that the other side has */
 	uint64_t rx_seq;               /* last seq taken */
@@ -33,6 +38,18 @@ void sess_fini(struct sess *s);
 
 /* Numbers and keeps m. -EINVAL (not a sequenced type, too long), -ENOMEM. */
 int sess_queue(struct sess *s, const struct pmsg *m);
+
+/* The same in two steps, for frames that wait: a frame of m, and queueing it (it is the session's then). */
+int sess_frame_new(const struct sess *s, const struct pmsg *m, struct sess_frame **ret);
+void sess_frame_queue(struct sess *s, struct sess_frame *f);
+void sess_frame_free(const struct sess *s, struct sess_frame *f); /* NULL is fine */
+
+/* Type and request number of a frame. */
+uint16_t sess_frame_type(const struct sess_frame *f);
+uint64_t sess_frame_req(const struct sess_frame *f);
+
+/* Numbers start anew in both directions. What was not acknowledged goes to fn (the frame is its), in order; fn NULL: freed. */
+void sess_restart(struct sess *s, void (*fn)(void *ctx, struct sess_frame *f), void *ctx);
 
 /* Writes a frame of the connection itself (HELLO, WELCOME, ACK, PING) with the present ack to w. */
 int sess_control(struct sess *s, struct wr *w, const struct pmsg *m);

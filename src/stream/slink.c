@@ -265,7 +265,7 @@ void slink_group_close(struct slink_group *g)
 
 /* Links */
 
-int slink_new(struct slink_group *g, const struct slink_cb *cb, struct slink **ret)
+int slink_new(struct slink_group *g, const struct slink_cb *cb, uint64_t id, struct store *store, struct slink **ret)
 {
 	struct slink *l = calloc(1, sizeof *l);
 	if (!l)
@@ -273,6 +273,8 @@ int slink_new(struct slink_group *g, const struct slink_cb *cb, struct slink **r
 	l->g = g;
 	l->cb = *cb;
 	sess_init(&l->sess);
+	l->sess.owner = id;
+	l->sess.store = store;
 	*ret = l;
 	return 0;
 }
@@ -302,6 +304,22 @@ int slink_send(struct slink *l, const struct pmsg *m)
 	return rc;
 }
 
+int slink_frame_new(const struct slink *l, const struct pmsg *m, struct sess_frame **ret)
+{
+	return sess_frame_new(&l->sess, m, ret);
+}
+
+void slink_frame_send(struct slink *l, struct sess_frame *f)
+{
+	sess_frame_queue(&l->sess, f);
+	mark_dirty(l);
+}
+
+void slink_frame_free(const struct slink *l, struct sess_frame *f)
+{
+	sess_frame_free(&l->sess, f);
+}
+
 size_t slink_backlog(const struct slink *l)
 {
 	return l->sess.bytes;
@@ -321,6 +339,14 @@ void slink_cut(struct slink *l)
 {
 	l->chan = chan_close(l->chan);
 	frames_fini(&l->frames);
+}
+
+void slink_restart(struct slink *l, void (*fn)(void *ctx, struct sess_frame *f), void *ctx)
+{
+	slink_cut(l);
+	unmark_owing(l);
+	l->unacked_in = 0;
+	sess_restart(&l->sess, fn, ctx);
 }
 
 static void slink_broken(struct slink *l, int err, const char *why)

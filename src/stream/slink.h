@@ -39,11 +39,20 @@ struct slink_cb {
 };
 
 struct slink;
-int slink_new(struct slink_group *g, const struct slink_cb *cb, struct slink **ret);
+/* id: of the session. store: where frames are kept, NULL: they die with the process. */
+int slink_new(struct slink_group *g, const struct slink_cb *cb, uint64_t id, struct store *store, struct slink **ret);
 void slink_free(struct slink *l); /* may be called from within its callbacks */
 
 /* Queues m (m->data is copied), now or for the next connection. -ENOMEM, -EINVAL. */
 int slink_send(struct slink *l, const struct pmsg *m);
+
+/* In two steps, see sess.h. */
+int slink_frame_new(const struct slink *l, const struct pmsg *m, struct sess_frame **ret);
+void slink_frame_send(struct slink *l, struct sess_frame *f);
+void slink_frame_free(const struct slink *l, struct sess_frame *f);
+
+/* Closes the channel; numbers start anew. As sess_restart. */
+void slink_restart(struct slink *l, void (*fn)(void *ctx, struct sess_frame *f), void *ctx);
 
 /* Bytes sent or queued and not acknowledged. */
 size_t slink_backlog(const struct slink *l);
