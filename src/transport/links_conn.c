@@ -339,7 +339,7 @@ static void on_end(void *ctx, int status, const char *why)
 {
 	struct conn *c = ctx;
 	if (c->state == CONN_UP)
-		link_conn_lose(c, frame_in_is_partial(&c->in) ? "connection lost within a message" : why);
+		link_conn_lose(c, status != -EPROTO && frame_in_is_partial(&c->in) ? "connection lost within a message" : why);
 	else if (c->state == CONN_CONNECT && !c->dialer)
 		link_conn_refuse(c, "no handshake: %s", why);
 	else if (status == -EPROTO || (!c->dialer && frame_in_is_partial(&c->in)))

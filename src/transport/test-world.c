@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -187,7 +188,7 @@ void raw_connect(struct raw *r, uint16_t port)
 	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	*r = (struct raw){ .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
 	CHECK(r->fd >= 0 && connect(r->fd, (struct sockaddr *)&in, sizeof in) == 0);
-	CHECK(fcntl(r->fd, F_SETFL, O_NONBLOCK) == 0);
+	CHECK(fcntl(r->fd, F_SETFL, O_NONBLOCK) == 0 && setsockopt(r->fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)) == 0);
 }
 
 /* What an SSL call says: 1: again; 0: it is over. */

@@ -23,6 +23,7 @@ enum {
 	WRITE_BUFS = 16,        /* chunks handed to the kernel at once */
 	KEEPALIVE_S = 60,
 	REKEY_RECORDS = 1 << 22, /* AES-GCM: 2^24.5 full records under one key (RFC 8446 5.5) */
+	UNASKED_MAX = 65536,    /* what TLS itself answers (key updates) to a peer that reads none of it */
 };
 
 struct tls {
@@ -44,6 +45,7 @@ struct tls {
 	size_t writing; /* bytes at the head of out that a uv_write has */
 	uint64_t added, sent;
 	uint64_t records, rekey_after;
+	uint64_t unasked; /* bytes added by reading, since out was empty */
 
 	int connected, open, paused, reading;
 	int eof, peer_done;          /* TCP ended; the peer said close_notify */
@@ -354,7 +356,9 @@ static int record_read(struct tls *t)
 	size_t n = 0;
 
 	ERR_clear_error();
+	uint64_t before = t->added;
 	int rc = SSL_read_ex(t->ssl, buf, sizeof buf, &n);
+	t->unasked += t->added - before;
 	if (rc == 1) {
 		t->ops->on_data(t->ctx, buf, n);
 		return 1;
@@ -384,6 +388,12 @@ static void pump(struct tls *t)
 		t->in_at = t->in_n = 0;
 	}
 	out_flush(t); /* answers of TLS itself, as to a key update */
+	if (!t->out.n)
+		t->unasked = 0;
+	if (t->unasked > UNASKED_MAX) {
+		tls_end(t, -EPROTO, "asks for new keys without end");
+		return;
+	}
 	if (t->eof && !t->peer_done && !t->paused)
 		tls_end(t, -ECONNRESET, "connection lost");
 }
