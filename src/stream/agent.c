@@ -12,11 +12,6 @@
 
 enum { TICK_MS = 250 };
 
-struct agent_rec {
-	uint64_t generation;
-	uint16_t node;
-};
-
 uint64_t agent_random(void)
 {
 	uint64_t v = 0;
@@ -104,8 +99,34 @@ static int me_restore(struct agent *a, struct err *e)
 		c.me->node = a->cfg.self;
 		store_commit(c.me);
 	}
+	a->me = c.me;
 	a->generation = ++c.me->generation;
 	return 0;
+}
+
+static void peer_restore(void *ctx, void *p, size_t n)
+{
+	struct restore *c = ctx;
+	struct peer_rec *r = p;
+	struct peer *to = r->node && r->node <= AGENT_NODE_MAX ? &c->a->peers[r->node] : NULL;
+	if (!to || to->r) {
+		store_free(c->a->cfg.store, r);
+		return;
+	}
+	to->r = r;
+	to->is_member = 1;
+	(void)snprintf(to->addr, sizeof to->addr, "%s", r->addr);
+}
+
+/* As before, until pandod tells otherwise: what is delegated goes on without it. */
+static void peers_resume(struct agent *a)
+{
+	struct err e = { 0 };
+	if (a->me->addr[0] && a->net->listen(a->net, a->me->addr, agent_accept, a, &e) < 0)
+		log_warn("streams: %s: waiting for pandod to tell where to listen", e.text);
+	for (unsigned n = 1; n <= AGENT_NODE_MAX; n++)
+		if (a->peers[n].out)
+			osess_address(a->peers[n].out);
 }
 
 static void out_restore(void *ctx, void *p, size_t n)
@@ -133,12 +154,15 @@ static int parts_start(struct agent *a, struct err *e)
 	int rc = exporter_new(&xc, &a->exporter, e);
 	if (rc < 0)
 		return rc;
+	store_each(a->cfg.store, STORE_PEER, peer_restore, &c);
 	store_each(a->cfg.store, STORE_IN, in_restore, &c);
 	exporter_tidy(a->exporter);
 	store_each(a->cfg.store, STORE_OUT, out_restore, &c);
 	rc = importer_new(&ic, &a->importer, e);
 	if (rc == 0)
 		rc = a->cfg.net(a->cfg.ctx, a, &a->net, e);
+	if (rc == 0)
+		peers_resume(a);
 	return rc;
 }
 
@@ -234,7 +258,10 @@ uint64_t agent_instance(const struct agent *a)
 
 int agent_listen(struct agent *a, const char *addr, struct err *e)
 {
-	return a->net->listen(a->net, addr, agent_accept, a, e);
+	int rc = a->net->listen(a->net, addr, agent_accept, a, e);
+	if (rc == 0)
+		(void)snprintf(a->me->addr, sizeof a->me->addr, "%s", agent_listening(a));
+	return rc;
 }
 
 const char *agent_listening(const struct agent *a)
@@ -255,6 +282,12 @@ void agent_peer(struct agent *a, uint16_t node, const char *addr)
 	int is_other = strcmp(p->addr, addr) != 0;
 	p->is_member = p->is_told = 1;
 	(void)snprintf(p->addr, sizeof p->addr, "%s", addr);
+	if (!p->r && (p->r = store_new(a->cfg.store, STORE_PEER, sizeof *p->r))) {
+		p->r->node = node;
+		store_commit(p->r);
+	}
+	if (p->r)
+		memcpy(p->r->addr, p->addr, sizeof p->addr);
 	if (is_other && p->out)
 		osess_address(p->out);
 }
@@ -266,6 +299,7 @@ void agent_peer_dead(struct agent *a, uint16_t node)
 	struct peer *p = &a->peers[node];
 	p->is_member = 0;
 	p->addr[0] = 0;
+	store_free(a->cfg.store, take_ptr(p->r));
 	if (p->in)
 		isess_end(p->in);
 	exporter_node_dead(a->exporter, node);

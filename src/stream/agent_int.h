@@ -59,8 +59,20 @@ struct greeting {
 	struct greeting *prev, *next;
 };
 
+struct peer_rec {
+	uint16_t node;
+	char addr[SPROTO_ADDR_MAX];
+};
+
+struct agent_rec {
+	uint64_t generation;
+	uint16_t node;
+	char addr[SPROTO_ADDR_MAX]; /* where we listen */
+};
+
 struct peer {
 	int is_member, is_told;
+	struct peer_rec *r; /* owned */
 	char addr[SPROTO_ADDR_MAX];
 	struct osess *out;
 	struct isess *in;
@@ -69,6 +81,7 @@ struct peer {
 struct agent {
 	struct agent_config cfg;
 	uint64_t instance, generation;
+	struct agent_rec *me; /* in the store */
 	struct work *work;
 	struct exporter *exporter;
 	struct importer *importer;

@@ -100,7 +100,7 @@ static void osess_connect(struct osess *o)
 	struct agent *a = o->a;
 	struct err e = { 0 };
 	const struct peer *p = &a->peers[o->node];
-	if (o->chan || slink_is_up(o->link) || !p->addr[0] || a->is_closing)
+	if (o->chan || slink_is_up(o->link) || !p->addr[0] || !a->net || a->is_closing)
 		return;
 	struct chan_cb cb = { .ctx = o, .on_open = on_open, .on_data = greet_data, .on_close = greet_lost };
 	if (a->net->connect(a->net, o->node, p->addr, &cb, &o->chan, &e) < 0) {

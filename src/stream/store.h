@@ -16,6 +16,7 @@ enum { STORE_VERSION = 1, STORE_RECORD_MAX = (2 << 20) - 64 };
 
 enum store_type {
 	STORE_AGENT = 1, /* who we are */
+	STORE_PEER,      /* a member */
 	STORE_META,      /* of the file system */
 	STORE_OUT,      /* a session in which we are the importer */
 	STORE_IMPORT,
