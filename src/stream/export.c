@@ -443,6 +443,7 @@ void export_close_done(struct xsess *s)
 		free(s);
 		return;
 	}
+	store_sync(s->x->cfg.store);
 	DL_FOREACH_SAFE(s->syncs, op, tmp)
 		xop_status(op, 0);
 }
@@ -582,6 +583,7 @@ static void do_grant(struct xop *op, const struct pmsg *m)
 static void do_sync(struct xop *op)
 {
 	if (!op->s->n_closing) {
+		store_sync(op->s->x->cfg.store); /* the keeper's copies are closed too */
 		xop_status(op, 0);
 		return;
 	}

@@ -89,7 +89,8 @@ static int program_start(struct program *p, const char *run_dir, struct err *e)
 		log_notice("started without a keeper: what is delegated ends with this process");
 	else if (rc < 0)
 		return rc;
-	struct store_keep keep = { .ctx = k, .put = keeper_put, .drop = keeper_drop, .take = keeper_take, .each = keeper_each };
+	struct store_keep keep = { .ctx = k, .put = keeper_put, .drop = keeper_drop, .take = keeper_take, .each = keeper_each,
+				   .sync = keeper_sync };
 	rc = store_open(&keep, &p->store, e);
 	if (rc < 0)
 		return rc;

@@ -45,6 +45,7 @@ struct call {
 	void *ctx;
 	struct opener_req *held; /* owned: waits for room in the socket */
 	int held_fd;             /* owned */
+	int got_fd;              /* owned: came before the end of the call */
 	struct call *prev, *next;
 };
 
@@ -159,8 +160,13 @@ static void child_serve(int sock, int dev, int mnt, const struct opener_req *q, 
 		res.result = -ENOSYS;
 		break;
 	}
-	(void)msg_send(sock, &res, sizeof res, out); /* when nobody listens, the next receive says so */
-	(void)close_fd(out);
+	/* The call ends when our own copy is closed: else a barrier might not see the last close of a file. When nobody listens, the next
+	 * receive says so. */
+	if (out >= 0) {
+		(void)msg_send(sock, &res, sizeof res, out);
+		(void)close_fd(out);
+	}
+	(void)msg_send(sock, &res, sizeof res, -1);
 }
 
 static void child_close_others(int sock, int dev, int mnt)
@@ -227,8 +233,9 @@ static int child_start(struct opener *o)
 
 /* The parent */
 
-static void call_end(struct opener *o, struct call *c, int result, uint64_t value, int fd)
+static void call_end(struct opener *o, struct call *c, int result, uint64_t value)
 {
+	int fd = c->got_fd;
 	DL_DELETE(o->calls, c);
 	free(c->held);
 	(void)close_fd(c->held_fd);
@@ -289,7 +296,12 @@ static void on_poll(uv_poll_t *p, int status, int events)
 			(void)close_fd(fd);
 			continue;
 		}
-		call_end(o, c, res.result, res.value, fd);
+		if (fd >= 0) {
+			(void)close_fd(c->got_fd);
+			c->got_fd = fd;
+			continue;
+		}
+		call_end(o, c, res.result, res.value);
 	}
 }
 
@@ -332,7 +344,7 @@ void opener_close(struct opener *o)
 	if (!o)
 		return;
 	while (o->calls)
-		call_end(o, o->calls, -ECANCELED, 0, -1);
+		call_end(o, o->calls, -ECANCELED, 0);
 	(void)shutdown(o->sock, SHUT_RDWR);
 	uv_close((uv_handle_t *)&o->poll, on_closed);
 }
@@ -353,6 +365,7 @@ static int call_begin(struct opener *o, struct opener_req *q, int fd, opener_fn 
 		return -ENOMEM;
 	}
 	q->id = c->id = ++o->last_id;
+	c->got_fd = -1;
 	c->done = done;
 	c->ctx = ctx;
 	c->held = q;

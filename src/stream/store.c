@@ -51,6 +51,7 @@ struct free_slot {
 struct store {
 	struct store_keep keep;
 	int fd;         /* owned */
+	int is_unsynced; /* something was dropped */
 	uint8_t *base;  /* owned mapping */
 	struct free_slot *free[N_CLASSES];
 	unsigned n_free[N_CLASSES];
@@ -294,8 +295,17 @@ int store_put_fd(struct store *s, const char *name, int fd)
 
 void store_drop_fd(struct store *s, const char *name)
 {
-	if (s->keep.drop)
-		(void)s->keep.drop(s->keep.ctx, name); /* not there is as good */
+	if (!s->keep.drop)
+		return;
+	(void)s->keep.drop(s->keep.ctx, name); /* not there is as good */
+	s->is_unsynced = 1;
+}
+
+void store_sync(struct store *s)
+{
+	if (s->is_unsynced && s->keep.sync)
+		(void)s->keep.sync(s->keep.ctx); /* a keeper that is gone holds nothing; what it refused was said at the put */
+	s->is_unsynced = 0;
 }
 
 int store_take_fd(struct store *s, const char *name)

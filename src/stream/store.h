@@ -39,6 +39,7 @@ struct store_keep {
 	int (*drop)(void *ctx, const char *name);
 	int (*take)(void *ctx, const char *name);        /* the caller's fd, or -ENOENT; it stays kept */
 	void (*each)(void *ctx, const char *prefix, void (*fn)(void *arg, const char *name, int fd), void *arg); /* fd: the callee's */
+	int (*sync)(void *ctx);                          /* waits until all that was said is done */
 };
 
 struct store;
@@ -65,4 +66,6 @@ void store_each(struct store *s, enum store_type type, void (*fn)(void *ctx, voi
 int store_put_fd(struct store *s, const char *name, int fd);
 void store_drop_fd(struct store *s, const char *name);
 int store_take_fd(struct store *s, const char *name);
+/* Waits until what was dropped is closed. */
+void store_sync(struct store *s);
 void store_each_fd(struct store *s, const char *prefix, void (*fn)(void *arg, const char *name, int fd), void *arg);
