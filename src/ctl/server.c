@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <uthash.h>
@@ -18,10 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "ctl/chan.h"
-
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
+#include "ctl/peer.h"
 
 /* A connection's life: open -> closing (reads nothing more; sends what is queued, at most LINGER_MS) -> ended (on_close has run,
  * its loop handles close; then it is freed). An end is never brought about within a call of the user of this module: those only
@@ -31,9 +27,12 @@ enum {
 	CONNS_USER = 1024,
 	CONNS_TOTAL = 4096,
 	CONN_REQS = 16,
-	USER_BYTES = 32 << 20,
+	USER_BYTES = 32 << 20, /* of requests */
 	BYTE_COST = 64, /* bytes of memory of a parsed byte, at the worst ("{}," takes 200 for 3) */
+	USER_OUT = 64 << 20,  /* bytes of answers and events that wait for all clients of a user */
+	OUT_PAUSE = 256 << 10, /* with more that waits for it, a client's requests have to wait too */
 	LINGER_MS = 5000,
+	UNFINISHED_MS = 10000, /* from the beginning of a message to its end */
 	ACCEPTS_PER_TURN = 32,
 	ACCEPT_PAUSE_MS = 100, /* after a failed accept: no descriptors left */
 };
@@ -42,7 +41,7 @@ enum {
 struct user {
 	uid_t uid;
 	unsigned refs, conns;
-	size_t bytes;
+	size_t bytes, out; /* of requests, and of what waits to be sent */
 	struct ctl_server *server; /* NULL once that is gone */
 	UT_hash_handle hh;
 };
@@ -65,6 +64,7 @@ struct ctl_server {
 	struct user *users;
 	struct ctl_conn *conns;
 	unsigned n_conns, max_user, max_total;
+	uint64_t unfinished_ms;
 	unsigned n_handles; /* loop handles not yet closed, of the server and of its connections */
 	void (*closed)(void *ctx);
 	void *closed_ctx;
@@ -84,7 +84,9 @@ struct ctl_conn {
 	unsigned n_handles;
 	struct ctl_peer peer;
 	struct user *user;
-	size_t charged; /* for unfinished messages */
+	size_t charged, out_charged; /* for unfinished messages, and for what waits to be sent */
+	int is_unfinished; /* a message has begun: the timer waits for its end */
+	int is_paused;     /* messages that came may wait in chan for room */
 	struct ctl_req *reqs;
 	unsigned n_reqs;
 	void (*on_close)(void *ctx, struct ctl_conn *conn);
@@ -127,71 +129,6 @@ static void user_put(struct user *u)
 	free(u);
 }
 
-/* ---- peers ---- */
-
-static void peer_fini(struct ctl_peer *p)
-{
-	free(p->gids);
-	p->gids = NULL;
-	p->pidfd = close_fd(p->pidfd);
-}
-
-static int peer_groups(int fd, struct ctl_peer *p)
-{
-	socklen_t size = 0;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &size) == 0 || size == 0)
-		return 0; /* none */
-	if (errno != ERANGE)
-		return -errno;
-	p->gids = malloc(size);
-	if (!p->gids)
-		return -ENOMEM;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, p->gids, &size) < 0)
-		return -errno;
-	p->n_gids = size / sizeof(gid_t);
-	return 0;
-}
-
-static int peer_read(int fd, struct ctl_peer *p)
-{
-	struct ucred uc;
-	socklen_t size = sizeof uc;
-	*p = (struct ctl_peer){ .pidfd = -1 };
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &uc, &size) < 0)
-		return -errno;
-	p->pid = uc.pid;
-	p->uid = uc.uid;
-	p->gid = uc.gid;
-	size = sizeof p->pidfd;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &p->pidfd, &size) < 0) {
-		/* Older kernels. The number may be somebody else's by now only if the peer has ended since its connect. */
-		p->pidfd = uc.pid > 0 ? (int)syscall(SYS_pidfd_open, uc.pid, 0) : -1;
-	}
-	return peer_groups(fd, p);
-}
-
-static int peer_copy(const struct ctl_peer *from, struct ctl_peer *to)
-{
-	*to = *from;
-	to->gids = NULL;
-	to->pidfd = -1;
-	if (from->n_gids > 0) {
-		to->gids = malloc(from->n_gids * sizeof *to->gids);
-		if (!to->gids)
-			return -ENOMEM;
-		memcpy(to->gids, from->gids, from->n_gids * sizeof *to->gids);
-	}
-	if (from->pidfd >= 0) {
-		to->pidfd = fcntl(from->pidfd, F_DUPFD_CLOEXEC, 3);
-		if (to->pidfd < 0) {
-			int rc = -errno;
-			peer_fini(to);
-			return rc;
-		}
-	}
-	return 0;
-}
-
 /* ---- connections ---- */
 
 static void conn_watch(struct ctl_conn *c);
@@ -201,14 +138,12 @@ static void handle_gone(struct ctl_server *s)
 	if (--s->n_handles > 0)
 		return;
 	struct handler *h, *tmp;
-	HASH_ITER(hh, s->handlers, h, tmp)
-	{
+	HASH_ITER(hh, s->handlers, h, tmp) {
 		HASH_DEL(s->handlers, h);
 		free(h);
 	}
 	struct user *u, *u_tmp;
-	HASH_ITER(hh, s->users, u, u_tmp)
-	{
+	HASH_ITER(hh, s->users, u, u_tmp) {
 		HASH_DEL(s->users, u);
 		u->server = NULL;
 	}
@@ -237,6 +172,12 @@ static void conn_charge(struct ctl_conn *c, size_t bytes)
 	c->charged = bytes;
 }
 
+static void conn_charge_out(struct ctl_conn *c)
+{
+	c->user->out += c->chan.out_n - c->out_charged;
+	c->out_charged = c->chan.out_n;
+}
+
 static void conn_end(struct ctl_conn *c)
 {
 	if (c->state == CONN_ENDED)
@@ -244,8 +185,7 @@ static void conn_end(struct ctl_conn *c)
 	c->state = CONN_ENDED;
 	(void)uv_poll_stop(&c->poll);
 	struct ctl_req *r, *tmp;
-	DL_FOREACH_SAFE(c->reqs, r, tmp)
-	{
+	DL_FOREACH_SAFE(c->reqs, r, tmp) {
 		DL_DELETE(c->reqs, r);
 		r->conn = NULL;
 	}
@@ -253,9 +193,10 @@ static void conn_end(struct ctl_conn *c)
 		c->on_close(c->on_close_ctx, c);
 	(void)shutdown(c->chan.fd, SHUT_RDWR); /* a peer that shares the socket learns it now; a dead one is fine too */
 	conn_charge(c, 0);
+	c->user->out -= c->out_charged;
 	c->user->conns--;
 	user_put(c->user);
-	peer_fini(&c->peer);
+	ctl_peer_fini(&c->peer);
 	DL_DELETE(c->server->conns, c);
 	c->server->n_conns--;
 	uv_close((uv_handle_t *)&c->poll, conn_handle_closed);
@@ -278,22 +219,36 @@ static void conn_closing(struct ctl_conn *c, uint64_t ms)
 		conn_watch(c);
 }
 
+static int conn_has_room(const struct ctl_conn *c)
+{
+	return c->n_reqs < CONN_REQS && c->chan.out_n < OUT_PAUSE;
+}
+
+static void conn_resume(uv_timer_t *t);
+
 /* Puts what waits into the socket. Never ends the connection itself. */
 static void conn_flush(struct ctl_conn *c)
 {
 	int rc = chan_flush(&c->chan);
-	if (rc < 0)
+	conn_charge_out(c);
+	if (rc < 0) {
 		conn_closing(c, 0);
-	else if (rc == 0 && (c->state == CONN_CLOSING || (c->chan.eof && c->n_reqs == 0)))
+	} else if (rc == 0 && (c->state == CONN_CLOSING || (c->chan.eof && c->n_reqs == 0 && !c->is_paused))) {
 		conn_closing(c, 0);
-	else
+	} else {
+		/* Room was made: messages that were read but left waiting for it are next. The poll does not tell of those. */
+		if (c->state == CONN_OPEN && c->is_paused && conn_has_room(c))
+			(void)uv_timer_start(&c->timer, conn_resume, 0, 0); /* fails only without a callback */
 		conn_watch(c);
+	}
 }
 
 static int conn_send(struct ctl_conn *c, json_t *json, const int *fds, size_t n_fds)
 {
 	if (c->state != CONN_OPEN)
 		return -ECONNRESET;
+	if (c->user->out > USER_OUT)
+		return -ENOBUFS;
 	int rc = chan_put(&c->chan, json, fds, n_fds);
 	if (rc < 0)
 		return rc;
@@ -329,6 +284,7 @@ static void conn_refuse(struct ctl_conn *c, int rc)
 			  : rc == -EMSGSIZE ? "message too long"
 			  : rc == -EDQUOT   ? "too much unanswered of this user"
 			  : rc == -EMFILE   ? "no room for the descriptors that came along"
+			  : rc == -ETIMEDOUT ? "a message was begun and not finished"
 					    : strerror(-rc);
 	refuse_log(c->server, &c->peer, why);
 	json_t *j = failure_json(rc, NULL, why);
@@ -347,7 +303,7 @@ static void req_free(struct ctl_req *r)
 	}
 	r->user->bytes -= r->charged;
 	user_put(r->user);
-	peer_fini(&r->peer);
+	ctl_peer_fini(&r->peer);
 	ctl_msg_fini(&r->msg);
 	free(r);
 }
@@ -360,7 +316,7 @@ static int req_new(struct ctl_conn *c, struct ctl_msg *m, struct ctl_req **ret)
 	struct ctl_req *r = calloc(1, sizeof *r);
 	if (!r)
 		return -ENOMEM;
-	int rc = peer_copy(&c->peer, &r->peer);
+	int rc = ctl_peer_copy(&c->peer, &r->peer);
 	if (rc < 0) {
 		free(r);
 		return rc;
@@ -398,8 +354,26 @@ static int msg_dispatch(struct ctl_conn *c, struct ctl_msg *m)
 	return 0;
 }
 
+static void conn_unfinished(uv_timer_t *t)
+{
+	conn_refuse(t->data, -ETIMEDOUT);
+}
+
+/* A message that has begun must come to its end: a connection can be kept open by a descriptor of its own other end that came with one,
+ * so that its end is never seen. is_new: it is another one than before. */
+static void conn_time(struct ctl_conn *c, int is_new)
+{
+	int is_unfinished = !c->is_paused && !c->chan.eof && chan_held(&c->chan) > 0;
+	if (is_unfinished && (is_new || !c->is_unfinished))
+		(void)uv_timer_start(&c->timer, conn_unfinished, c->server->unfinished_ms, 0); /* fails only without a callback */
+	else if (!is_unfinished && c->is_unfinished)
+		(void)uv_timer_stop(&c->timer); /* always 0 */
+	c->is_unfinished = is_unfinished;
+}
+
 static void conn_read(struct ctl_conn *c)
 {
+	int had = 0;
 	int fill = chan_fill(&c->chan);
 	if (fill < 0 && fill != -EAGAIN) {
 		if (fill == -EBADMSG || fill == -EMFILE)
@@ -408,9 +382,14 @@ static void conn_read(struct ctl_conn *c)
 			conn_closing(c, 0);
 		return;
 	}
-	while (c->state == CONN_OPEN && c->n_reqs < CONN_REQS) {
+	c->is_paused = 0;
+	while (c->state == CONN_OPEN) {
 		_cleanup_(ctl_msg_fini) struct ctl_msg m = {};
+		c->is_paused = !conn_has_room(c);
+		if (c->is_paused)
+			break;
 		int rc = chan_next(&c->chan, &m);
+		had += rc > 0;
 		if (rc > 0)
 			rc = msg_dispatch(c, &m);
 		else if (rc == 0)
@@ -422,6 +401,7 @@ static void conn_read(struct ctl_conn *c)
 	}
 	if (c->state != CONN_OPEN)
 		return;
+	conn_time(c, had);
 	conn_charge(c, chan_held(&c->chan) * BYTE_COST);
 	if (c->user->bytes > USER_BYTES)
 		conn_refuse(c, -EDQUOT);
@@ -445,7 +425,7 @@ static void conn_event(uv_poll_t *p, int status, int events)
 static void conn_watch(struct ctl_conn *c)
 {
 	int events = c->chan.out ? UV_WRITABLE : 0;
-	if (c->state == CONN_OPEN && !c->chan.eof && c->n_reqs < CONN_REQS)
+	if (c->state == CONN_OPEN && !c->chan.eof && conn_has_room(c))
 		events |= UV_READABLE;
 	if (c->state == CONN_ENDED)
 		return;
@@ -453,7 +433,6 @@ static void conn_watch(struct ctl_conn *c)
 		conn_closing(c, 0);
 }
 
-/* Room was made by an answer: messages that were read but left waiting for it are next. The poll does not tell of those. */
 static void conn_resume(uv_timer_t *t)
 {
 	struct ctl_conn *c = t->data;
@@ -468,7 +447,7 @@ static void conn_start(struct ctl_server *s, int fd, const struct ctl_peer *peer
 	struct ctl_conn *c = calloc(1, sizeof *c);
 	if (!c || chan_init(&c->chan, fd, CTL_REQUEST_MAX) < 0 || uv_poll_init(s->loop, &c->poll, fd) < 0) {
 		struct ctl_peer p = *peer;
-		peer_fini(&p);
+		ctl_peer_fini(&p);
 		user_put(u);
 		free(c);
 		(void)close_fd(fd);
@@ -499,16 +478,16 @@ static void accepted(struct ctl_server *s, int fd)
 {
 	struct ctl_peer peer;
 	struct user *u = NULL;
-	if (peer_read(fd, &peer) == 0)
+	if (ctl_peer_read(fd, &peer) == 0)
 		u = user_get(s, peer.uid);
 	if (!u) {
-		peer_fini(&peer);
+		ctl_peer_fini(&peer);
 		(void)close_fd(fd);
 		return;
 	}
 	if (u->conns >= s->max_user || s->n_conns >= s->max_total) {
 		conn_too_many(s, fd, &peer);
-		peer_fini(&peer);
+		ctl_peer_fini(&peer);
 		user_put(u);
 		(void)close_fd(fd);
 		return;
@@ -572,6 +551,7 @@ int ctl_server_new(uv_loop_t *loop, const char *path, struct ctl_server **ret, s
 	s->loop = loop;
 	s->max_user = CONNS_USER;
 	s->max_total = CONNS_TOTAL;
+	s->unfinished_ms = UNFINISHED_MS;
 	s->path = strdup(path);
 	s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int rc = 0;
@@ -602,6 +582,11 @@ void ctl_server_limits(struct ctl_server *s, unsigned per_user, unsigned total)
 {
 	s->max_user = per_user ? per_user : CONNS_USER;
 	s->max_total = total ? total : CONNS_TOTAL;
+}
+
+void ctl_server_patience(struct ctl_server *s, unsigned unfinished_ms)
+{
+	s->unfinished_ms = unfinished_ms ? unfinished_ms : UNFINISHED_MS;
 }
 
 void ctl_handle(struct ctl_server *s, const char *name, ctl_fn fn, void *ctx)
@@ -637,8 +622,7 @@ void ctl_server_close(struct ctl_server *s, void (*closed)(void *ctx), void *ctx
 	if (lstat(s->path, &st) == 0 && st.st_dev == s->bound.st_dev && st.st_ino == s->bound.st_ino)
 		(void)unlink(s->path);
 	struct ctl_conn *c, *tmp;
-	DL_FOREACH_SAFE(s->conns, c, tmp)
-	{
+	DL_FOREACH_SAFE(s->conns, c, tmp) {
 		(void)chan_flush(&c->chan); /* what the socket takes at once */
 		conn_end(c);
 	}
@@ -696,7 +680,6 @@ static void req_finish(struct ctl_req *req, json_t *json, const int *fds, size_t
 		json_decref(json);
 		json = NULL;
 	}
-	int was_full = req->conn && req->conn->n_reqs >= CONN_REQS;
 	req_free(req);
 	if (c) {
 		int rc = json ? conn_send(c, json, fds, n_fds) : -ENOMEM;
@@ -705,8 +688,6 @@ static void req_finish(struct ctl_req *req, json_t *json, const int *fds, size_t
 		if (rc < 0) {
 			log_debug("control socket: pid=%d: answer not sent: %s", c->peer.pid, strerror(-rc));
 			conn_closing(c, 0);
-		} else if (was_full && c->state == CONN_OPEN) {
-			(void)uv_timer_start(&c->timer, conn_resume, 0, 0);
 		}
 	}
 	json_decref(json);

@@ -38,6 +38,9 @@ int ctl_server_new(uv_loop_t *loop, const char *path, struct ctl_server **ret, s
 /* Limits of connections; 0 keeps the default (1024 for a user, 4096 in all). */
 void ctl_server_limits(struct ctl_server *s, unsigned per_user, unsigned total);
 
+/* How long a message may take from its first byte to its last; 0 keeps the default (10 s). */
+void ctl_server_patience(struct ctl_server *s, unsigned unfinished_ms);
+
 /* Handler of one command, at most one each; name is borrowed (a literal). */
 typedef void (*ctl_fn)(void *ctx, struct ctl_req *req);
 void ctl_handle(struct ctl_server *s, const char *name, ctl_fn fn, void *ctx);

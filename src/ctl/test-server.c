@@ -146,6 +146,46 @@ static void on_huge(void *ctx, struct ctl_req *req)
 	free(text);
 }
 
+static unsigned g_bigs;
+
+/* An answer of most of a MiB. */
+static void on_big(void *ctx, struct ctl_req *req)
+{
+	char *text = calloc(1, CTL_LINE_MAX);
+	CHECK(text);
+	memset(text, 'x', 900000);
+	g_bigs++;
+	ctl_answer(req, json_pack("{s:s}", "text", text));
+	free(text);
+}
+
+static void on_bigs(void *ctx, struct ctl_req *req)
+{
+	ctl_answer(req, json_pack("{s:i}", "n", (int)g_bigs));
+}
+
+static void on_patience(void *ctx, struct ctl_req *req)
+{
+	json_int_t ms;
+	if (ctl_req_int(req, "ms", 0, 100000, 0, &ms) < 0)
+		return;
+	ctl_server_patience(g_side.server, (unsigned)ms);
+	ctl_answer(req, json_object());
+}
+
+/* Events of 11 MiB, which no client limit forbids. */
+static void on_hold(void *ctx, struct ctl_req *req)
+{
+	char *text = calloc(1, CTL_LINE_MAX);
+	int rc = 0;
+	CHECK(text);
+	memset(text, 'x', 1000000);
+	for (int i = 0; i < 11 && rc == 0; i++)
+		rc = ctl_event(ctl_req_conn(req), json_pack("{s:s, s:s}", "event", "x", "text", text), NULL, 0);
+	free(text);
+	ctl_answer(req, json_object());
+}
+
 static void on_fd_count(void *ctx, struct ctl_req *req)
 {
 	int n = 0;
@@ -180,6 +220,7 @@ static _Noreturn void server_main(int ready)
 		ctl_fn fn;
 	} cmds[] = { { "whoami", on_whoami }, { "fail", on_fail }, { "params", on_params }, { "later", on_later }, { "release", on_release },
 		     { "fds", on_fds }, { "session", on_session }, { "closes", on_closes }, { "flood", on_flood }, { "bye", on_bye }, { "huge", on_huge },
+		     { "big", on_big }, { "bigs", on_bigs }, { "hold", on_hold }, { "patience", on_patience },
 		     { "fd-count", on_fd_count }, { "stop", on_stop } };
 	for (size_t i = 0; i < sizeof cmds / sizeof *cmds; i++)
 		ctl_handle(g_side.server, cmds[i].name, cmds[i].fn, NULL);
@@ -499,6 +540,95 @@ static void test_a_user_has_a_share_of_memory(void)
 	CHECK(refused >= 6 && refused <= 8); /* 8 lines of 60000 bytes at 64 each fit into the share */
 }
 
+static void patience_set(int ms)
+{
+	struct ctl_client *c = client_let_in();
+	struct ctl_msg m = {};
+	struct err e = {};
+	CHECK(call(c, json_pack("{s:s, s:i}", "cmd", "patience", "ms", ms), &m, &e) == 0);
+	ctl_msg_fini(&m);
+	ctl_client_close(c);
+}
+
+/* A connection that keeps itself open: its own end is among the descriptors of a message that never ends. */
+static void test_a_message_must_come_to_its_end(void)
+{
+	patience_set(50);
+	for (int with_fd = 0; with_fd < 2; with_fd++) {
+		struct ctl_client *c = client();
+		int fd = ctl_client_fd(c);
+		union {
+			struct cmsghdr align;
+			char buf[CMSG_SPACE(sizeof(int))];
+		} ctl = {};
+		char text[] = "{\"cmd\":\"fds\",\"fds\":1";
+		struct iovec iov = { text, sizeof text - 1 };
+		struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+		if (with_fd) {
+			mh.msg_control = ctl.buf;
+			mh.msg_controllen = sizeof ctl.buf;
+			struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
+			cm->cmsg_level = SOL_SOCKET;
+			cm->cmsg_type = SCM_RIGHTS;
+			cm->cmsg_len = CMSG_LEN(sizeof(int));
+			memcpy(CMSG_DATA(cm), &fd, sizeof fd);
+		}
+		CHECK(sendmsg(fd, &mh, MSG_NOSIGNAL) == (ssize_t)iov.iov_len);
+		struct err e = {};
+		struct ctl_msg m = {};
+		CHECK(ctl_client_next(c, 20000, &m, &e) == 1 && json_integer_value(json_object_get(m.json, "errno")) == ETIMEDOUT);
+		ctl_msg_fini(&m);
+		ctl_client_close(c);
+	}
+	patience_set(0);
+	ask_until("fd-count", "n", g_first_fds);
+}
+
+static void test_who_reads_no_answers_gets_no_more(void)
+{
+	struct ctl_client *c = client(), *d = client();
+	for (int i = 0; i < 20; i++)
+		CHECK(send(ctl_client_fd(c), "{\"cmd\":\"big\"}\n", 14, MSG_NOSIGNAL) == 14);
+	CHECK(ask(d, "bigs", "n") <= 3);
+	for (int i = 0; i < 20; i++) {
+		struct err e = {};
+		struct ctl_msg m = {};
+		CHECK(ctl_client_next(c, 20000, &m, &e) == 1 && json_is_true(json_object_get(m.json, "ok")));
+		ctl_msg_fini(&m);
+	}
+	CHECK(ask(d, "bigs", "n") == 20);
+	ctl_client_close(c);
+	ctl_client_close(d);
+}
+
+static void test_a_user_has_a_share_of_what_waits(void)
+{
+	struct ctl_client *c[10], *d = client();
+	for (int i = 0; i < 10; i++) {
+		c[i] = client();
+		CHECK(send(ctl_client_fd(c[i]), "{\"cmd\":\"hold\"}\n", 15, MSG_NOSIGNAL) == 15);
+	}
+	int complete = 0;
+	for (int i = 0; i < 10; i++) {
+		struct err e = {};
+		struct ctl_msg m = {};
+		int n = 0;
+		while (ctl_client_next(c[i], 20000, &m, &e) == 1) {
+			int last = json_object_get(m.json, "ok") != NULL;
+			ctl_msg_fini(&m);
+			n++;
+			if (last) {
+				complete++;
+				break;
+			}
+		}
+		CHECK(n <= 12);
+		ctl_client_close(c[i]);
+	}
+	CHECK(complete >= 5 && complete < 10);
+	ctl_client_close(d);
+}
+
 static void test_nothing_is_left_open(void)
 {
 	for (int i = 0; i < 200; i++) {
@@ -563,6 +693,9 @@ int main(void)
 	TEST(test_a_client_that_does_not_read_is_closed);
 	TEST(test_a_user_has_a_limit_of_connections);
 	TEST(test_a_user_has_a_share_of_memory);
+	TEST(test_a_message_must_come_to_its_end);
+	TEST(test_who_reads_no_answers_gets_no_more);
+	TEST(test_a_user_has_a_share_of_what_waits);
 	TEST(test_nothing_is_left_open);
 	TEST(test_a_new_server_takes_the_name_over);
 	TEST(test_stopping_ends_everything);
