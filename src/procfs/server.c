@@ -160,14 +160,14 @@ static void client_drop(struct procfs_server *s)
 {
 	if (!s->client)
 		return;
-	int pid = s->client_pid;
+	int pid = s->client_pid, was_there = s->client_hello;
 	chan_free(s->client);
 	s->client = NULL;
 	s->client_hello = 0;
 	struct serve *v, *tmp;
 	DL_FOREACH_SAFE(s->serves, v, tmp)
 	serve_end(s, v, s->closing ? -ECANCELED : -EAGAIN, NULL, 0);
-	if (s->cfg.on_client && !s->closing)
+	if (was_there && s->cfg.on_client && !s->closing)
 		s->cfg.on_client(s->cfg.ctx, 0, pid);
 }
 
