@@ -220,6 +220,11 @@ static int attr_pid(struct fs *fs, fuse_ino_t v, uint32_t pid, struct stat *ret)
 	return 0;
 }
 
+static double rfile_ttl(mode_t mode)
+{
+	return S_ISREG(mode) && (mode & S_IROTH) ? TTL_ATTR_OPEN : TTL_ATTR;
+}
+
 /* A file that every process has: its owner is that of the process. 1: it has to be asked for. */
 static int attr_rfile(struct fs *fs, fuse_ino_t v, const struct ino *i, struct stat *ret)
 {
@@ -326,8 +331,9 @@ int entry_attr(struct fs *fs, fuse_ino_t v, struct stat *ret, double *ret_ttl)
 			attr_set(ret, v, S_IFDIR | 0555, w.owner.uid, w.owner.gid, 0);
 		return rc;
 	case INO_RFILE:
-		*ret_ttl = TTL_ATTR;
-		return attr_rfile(fs, v, &i, ret);
+		rc = attr_rfile(fs, v, &i, ret);
+		*ret_ttl = rc == 0 ? rfile_ttl(ret->st_mode) : TTL_ATTR;
+		return rc;
 	case INO_PATH:
 		*ret_ttl = TTL_ATTR;
 		return attr_path(fs, v, ret);
@@ -362,8 +368,9 @@ static double entry_ttl(const struct dent *d, int listed)
 		break;
 	case INO_TEXT:
 		return 0;
-	case INO_PID:
 	case INO_RPID:
+		return listed ? TTL_LISTED_REMOTE : 0;
+	case INO_PID:
 	case INO_KINDS:
 		break;
 	}
@@ -390,7 +397,7 @@ int entry_fill(struct fs *fs, const struct dent *d, int listed, struct fuse_entr
 	ret->ino = ino_pack(&d->ino);
 	if (d->ino.kind == INO_RPID || d->ino.kind == INO_RFILE) {
 		attr_set(&ret->attr, ret->ino, d->ino.kind == INO_RPID ? S_IFDIR | 0555 : d->attr.mode, d->attr.uid, d->attr.gid, 0);
-		ret->attr_timeout = TTL_ATTR;
+		ret->attr_timeout = d->ino.kind == INO_RPID ? TTL_ATTR : rfile_ttl(d->attr.mode);
 		return 0;
 	}
 	int rc = entry_attr(fs, ret->ino, &ret->attr, &ret->attr_timeout);

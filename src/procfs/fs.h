@@ -36,7 +36,11 @@ enum {
 #define TTL_EVER 1e8
 #define TTL_KNOWN 3600.0 /* names that every process has */
 #define TTL_ATTR 1.0
-#define TTL_LISTED 0.03  /* a name that was just listed, for the one who listed it to go through */
+#define TTL_ATTR_OPEN 10.0 /* of files that everybody may read: who owns them decides nothing */
+/* A name that was just listed, for the one who listed it to go through (ps lists a thousand at a time, then reads three files of each). One
+ * of this node is not believed in for as long: when its process leaves, its directory shows the ghost's files until then. */
+#define TTL_LISTED 0.1
+#define TTL_LISTED_REMOTE 0.5
 
 /* ---- calls: questions to a node's procfs, this node's own included (call.c) ---- */
 
