@@ -298,7 +298,7 @@ static struct ctl_client *client_let_in(void)
 		ctl_msg_fini(&m);
 		if (rc == 0)
 			return c;
-		CHECK(rc == -EAGAIN);
+		CHECK(rc == -EAGAIN || rc == -EDQUOT);
 		ctl_client_close(c);
 		(void)poll(NULL, 0, 10);
 	}
