@@ -59,6 +59,7 @@ int dev_down(const char *name, struct err *e)
 		return rc;
 	if (rc < 0 && rc != -ENOENT && rc != -ENODATA && rc != -EBADMSG)
 		return rc;
+	*e = (struct err){ .text = "" }; /* what cannot be read is no failure: it is cleaned up all the same */
 	rc = end_all(has_cg ? &cg : NULL, name, c, e);
 	if (rc == 0 && c)
 		rc = trial_remove_dir(c, e);

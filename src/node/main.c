@@ -14,6 +14,7 @@
 #include "keeper/client.h"
 #include "member/lease_file.h"
 #include "node/node.h"
+#include "stream/client.h"
 
 enum { EXIT_USAGE = 64, STOP_MS = 8000 };
 
@@ -47,6 +48,7 @@ static void stop_parts(struct node *n)
 	features_stop(n);
 	uv_close((uv_handle_t *)&n->sigterm, NULL);
 	uv_close((uv_handle_t *)&n->sigint, NULL);
+	streams_client_close(take_ptr(n->streams));
 	if (n->procfs) {
 		n->n_stopping++;
 		procfs_server_close(take_ptr(n->procfs), part_closed, n);
@@ -192,24 +194,25 @@ static int listen_at(struct node *n, const char *addr, struct err *e)
 	return links_listen(n->links, any, e);
 }
 
-static int member_begin(struct node *n, struct err *e)
+/* What the cluster's last known state says of this node. */
+static int me_read(struct node *n, struct cluster_member *ret, struct err *e)
 {
 	struct cluster *c = NULL;
 	int rc = member_state_read(n->state_dir, &c, e);
 	if (rc < 0)
 		return rc == -ENOENT ? err_set(e, rc, "%s: not a member of any cluster: \"pando init\" or \"pando join\" first", n->state_dir) : rc;
 	const struct cluster_member *me = cluster_member(c, n->self);
-	static char addr[CLUSTER_ADDR_SIZE], stream_addr[CLUSTER_ADDR_SIZE], name[CLUSTER_NAME_SIZE], lease[PATHS_MAX];
-	if (!me) {
-		free(c);
-		return err_set(e, -ENOENT, "%s: the cluster does not know node %u", n->state_dir, n->self);
-	}
-	(void)strcpy(addr, me->addr);
-	(void)strcpy(stream_addr, me->stream_addr);
-	(void)strcpy(name, me->name);
-	uint64_t memory = me->memory;
-	uint32_t cpus = me->cpus;
+	if (me)
+		*ret = *me;
+	else
+		rc = err_set(e, -ENOENT, "%s: the cluster does not know node %u", n->state_dir, n->self);
 	free(c);
+	return rc;
+}
+
+static int member_begin(struct node *n, const struct cluster_member *me, struct err *e)
+{
+	char lease[PATHS_MAX];
 	(void)snprintf(lease, sizeof lease, "%s/lease", n->run_dir);
 	struct member_config cfg = {
 		.node = n->self,
@@ -218,7 +221,7 @@ static int member_begin(struct node *n, struct err *e)
 		.pki = n->pki,
 		.state_dir = n->state_dir,
 		.lease_path = lease,
-		.self = { .name = name, .addr = addr, .stream_addr = stream_addr, .cpus = cpus, .memory = memory },
+		.self = { .name = me->name, .addr = me->addr, .stream_addr = me->stream_addr, .cpus = me->cpus, .memory = me->memory },
 		.fresh_space = !n->had_space,
 		.ctx = n,
 		.on_change = on_change,
@@ -230,8 +233,16 @@ static int member_begin(struct node *n, struct err *e)
 		.on_removed = on_removed,
 		.on_error = on_error,
 	};
-	rc = member_start(&cfg, &n->member, e);
-	return rc == 0 ? listen_at(n, addr, e) : rc;
+	int rc = member_start(&cfg, &n->member, e);
+	if (rc == 0)
+		rc = listen_at(n, me->addr, e);
+	if (rc < 0 || !n->had_space)
+		return rc;
+	/* Whether it may run is the lease's business; that its calls are answered is ours. */
+	node_space_start(n);
+	if (member_may_run(n->member))
+		n->phase = NODE_UP;
+	return 0;
 }
 
 /* --- the start --- */
@@ -362,6 +373,10 @@ static int start(struct node *n, struct err *e)
 	if (rc < 0)
 		return rc;
 	n->self = pki_node(n->pki);
+	struct cluster_member me;
+	rc = me_read(n, &me, e);
+	if (rc < 0)
+		return rc;
 	rc = paths_libexec(n->libexec);
 	if (rc < 0)
 		return err_set(e, rc, "pando-zygote is not found beside pandod");
@@ -381,10 +396,10 @@ static int start(struct node *n, struct err *e)
 	if (rc == 0)
 		rc = proc_glue_start(n, e);
 	if (rc == 0)
-		rc = stream_glue_start(n, e);
+		rc = stream_glue_start(n, me.stream_addr, e);
 	far_start(n);
 	if (rc == 0)
-		rc = member_begin(n, e);
+		rc = member_begin(n, &me, e);
 	if (rc == 0)
 		rc = ctl_begin(n, e);
 	return rc;

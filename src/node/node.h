@@ -56,7 +56,7 @@ struct node {
 	int root_fd;         /* O_PATH of the space's root directory; -1 */
 	uint16_t self;
 	bool had_space;      /* the keeper held one when we started */
-	bool proc_is_finished;
+	bool proc_is_served, proc_is_finished; /* a /proc server is there; the space's /proc is complete */
 	bool is_hashing;     /* some node could tell files apart by their content only */
 	enum node_phase phase;
 	uint64_t start_ms;   /* CLOCK_MONOTONIC */
@@ -147,7 +147,8 @@ void proc_glue_space_gone(struct node *n);
 void proc_glue_pid(void *ctx, int32_t pid, int hidden, uint16_t node);
 
 /* --- stream_glue.c: stream agent --- */
-int stream_glue_start(struct node *n, struct err *e);
+/* addr: host:port at which the agents of other nodes reach ours. */
+int stream_glue_start(struct node *n, const char *addr, struct err *e);
 void stream_glue_members(struct node *n, const struct cluster *c);
 void stream_glue_node_dead(struct node *n, uint16_t node);
 void stream_glue_fill(struct node *n, struct space_streams *ret);

@@ -58,15 +58,21 @@ static void on_finished(void *ctx, int status)
 		log_warn("/proc of the space is not complete: %s", strerror(-status));
 }
 
-static void on_client(void *ctx, int there, int pid)
+static void finish(struct node *n)
 {
-	struct node *n = ctx;
-	log_info("/proc server %d is %s", pid, there ? "there" : "gone");
-	if (!there || !n->space || n->proc_is_finished)
+	if (!n->proc_is_served || !n->space || n->proc_is_finished)
 		return;
 	int rc = space_proc_finish(n->space, on_finished, n);
 	if (rc < 0 && rc != -ENOENT)
 		log_warn("/proc of the space: %s", strerror(-rc));
+}
+
+static void on_client(void *ctx, int there, int pid)
+{
+	struct node *n = ctx;
+	log_info("/proc server %d is %s", pid, there ? "there" : "gone");
+	n->proc_is_served = there;
+	finish(n);
 }
 
 int proc_glue_start(struct node *n, struct err *e)
@@ -104,7 +110,7 @@ void proc_glue_node(struct node *n, uint16_t node, bool up)
 
 static int journal_get(struct node *n)
 {
-	int fd = keeper_take(n->keeper, "proc-journal");
+	int fd = space_ends_get(n->space)->is_found ? keeper_take(n->keeper, "proc-journal") : -1; /* of another connection it would be poison */
 	if (fd >= 0)
 		return fd;
 	struct err e = { 0 };
@@ -132,6 +138,7 @@ void proc_glue_space(struct node *n)
 	_cleanup_(close_p) int journal = journal_get(n);
 	if (journal < 0 || procfs_server_space(n->procfs, ends->fuse_fd, ends->proc_fd, journal, &e) < 0)
 		log_error("/proc of the space: %s", journal < 0 ? "no journal" : e.text);
+	finish(n);
 }
 
 void proc_glue_space_gone(struct node *n)

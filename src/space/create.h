@@ -21,6 +21,7 @@ struct space_ends {
 	pid_t init; /* outer number of pid 1 */
 	char cgroup[256]; /* directory with the space's freezer cgroup, "" if none */
 	int freezer_v2;
+	int is_found; /* a predecessor made it */
 };
 
 /* On 0 the space runs and the caller owns ret->sock, fuse_fd and proc_fd. With use_fuse every path through /proc waits in the space

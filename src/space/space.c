@@ -53,6 +53,7 @@ static int ends_find(struct space *s)
 	if (kill(s->ends.init, 0) < 0)
 		return 0;
 	s->ends.sock = take_fd(&sock);
+	s->ends.is_found = 1;
 	int fuse = s->cfg.keep.take(s->cfg.keep.ctx, "proc-fuse"), native = s->cfg.keep.take(s->cfg.keep.ctx, "proc-native");
 	s->ends.fuse_fd = fuse < 0 ? -1 : fuse; /* a space with the native /proc alone has neither */
 	s->ends.proc_fd = native < 0 ? -1 : native;
