@@ -230,6 +230,14 @@ static struct cluster_token *token_get(struct cluster *c, const uint8_t hash[32]
 	return NULL;
 }
 
+bool cluster_knows_token(const struct cluster *c, const uint8_t hash[static 32])
+{
+	for (unsigned i = 0; i < c->n_tokens; i++)
+		if (memcmp(c->tokens[i].hash, hash, 32) == 0)
+			return true;
+	return false;
+}
+
 static void token_drop(struct cluster *c, struct cluster_token *t)
 {
 	*t = c->tokens[--c->n_tokens];

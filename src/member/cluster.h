@@ -169,6 +169,9 @@ const struct cluster_member *cluster_member_named(const struct cluster *c, const
 /* Whether the member's space counts as running: active or draining. */
 bool cluster_is_live(const struct cluster_member *m);
 
+/* Whether this is the hash of a token that was made here, used or not. */
+bool cluster_knows_token(const struct cluster *c, const uint8_t hash[static 32]);
+
 /* "joined", "active", ... */
 const char *member_state_name(enum member_state state);
 

@@ -340,14 +340,27 @@ void member_link_down(struct member *m, uint16_t node)
 
 /* ---- what raft applies ---- */
 
+/* Room for one more: there are more deaths than nodes, so an older incarnation of one that died again since can go. */
+static void death_forget(struct member *m)
+{
+	for (unsigned i = 0; i < m->n_deaths; i++) {
+		for (unsigned k = i + 1; k < m->n_deaths; k++) {
+			if (m->deaths[k].node != m->deaths[i].node)
+				continue;
+			memmove(&m->deaths[i], &m->deaths[i + 1], (--m->n_deaths - i) * sizeof m->deaths[0]);
+			return;
+		}
+	}
+}
+
 static void death_note(struct member *m, uint16_t node, uint32_t incarnation)
 {
 	if (node == m->cfg.node || m->applied.version <= m->shown->version)
 		return; /* we know of ourselves; and of what the state directory knew pandod takes care at its start */
-	if (m->n_deaths < MEMBER_DEATHS_MAX) {
-		m->deaths[m->n_deaths].node = node;
-		m->deaths[m->n_deaths++].incarnation = incarnation;
-	}
+	if (m->n_deaths == MEMBER_DEATHS_MAX)
+		death_forget(m);
+	m->deaths[m->n_deaths].node = node;
+	m->deaths[m->n_deaths++].incarnation = incarnation;
 }
 
 static void applied_take(struct member *m)
@@ -393,63 +406,6 @@ static int restore(void *ctx, const uint8_t *p, size_t n)
 	if (m->engine)
 		applied_take(m); /* else: within engine_new, which looks at everything afterwards */
 	return 0;
-}
-
-/* ---- the file with the last known state ---- */
-
-struct save {
-	struct member *m;
-	char *dir; /* owned */
-	struct wr w;
-	struct err err;
-	int rc;
-};
-
-static void save_work(uv_work_t *req)
-{
-	struct save *s = req->data;
-	s->rc = member_state_store(s->dir, s->w.p, s->w.n, &s->err);
-}
-
-static void save_start(struct member *m);
-static void closed_maybe(struct member *m);
-
-static void save_done(uv_work_t *req, int status)
-{
-	struct save *s = req->data;
-	struct member *m = s->m;
-	if (s->rc < 0)
-		log_warn("member: %s; after a start it may look for the others where they were before", s->err.text);
-	free(s->dir);
-	wr_fini(&s->w);
-	free(s);
-	m->saving = false;
-	m->n_open--;
-	if (m->save_again && !m->closing)
-		save_start(m);
-	closed_maybe(m);
-}
-
-static void save_start(struct member *m)
-{
-	m->save_again = m->saving;
-	if (m->saving)
-		return;
-	struct save *s = calloc(1, sizeof *s);
-	if (!s)
-		return; /* the next change tries again */
-	s->m = m;
-	s->dir = strdup(m->state_dir);
-	cluster_encode(m->shown, &s->w);
-	m->save.data = s;
-	if (!s->dir || wr_done(&s->w) < 0 || uv_queue_work(m->cfg.loop, &m->save, save_work, save_done) < 0) {
-		free(s->dir);
-		wr_fini(&s->w);
-		free(s);
-		return;
-	}
-	m->saving = true;
-	m->n_open++;
 }
 
 /* ---- turns ---- */
@@ -518,7 +474,7 @@ static void later_turn(uv_async_t *h)
 	if (m->applied.version > m->shown->version) {
 		*m->shown = m->applied;
 		peers_set(m, lease_now_ms());
-		save_start(m);
+		member_save(m);
 		if (m->cfg.on_change)
 			m->cfg.on_change(m->cfg.ctx, m->shown);
 	}
@@ -660,10 +616,10 @@ static void handle_closed(uv_handle_t *h)
 {
 	struct member *m = h->data;
 	m->n_open--;
-	closed_maybe(m);
+	member_closed_maybe(m);
 }
 
-static void closed_maybe(struct member *m)
+void member_closed_maybe(struct member *m)
 {
 	if (!m->closing || m->n_open)
 		return;
@@ -734,7 +690,7 @@ static void engine_closed(void *ctx)
 	struct member *m = ctx;
 	m->engine = NULL;
 	m->n_open--;
-	closed_maybe(m);
+	member_closed_maybe(m);
 }
 
 void member_close(struct member *m, void (*closed)(void *ctx), void *ctx)

@@ -1,4 +1,4 @@
-/* Inside of member/: shared by member.c, member_propose.c, member_join.c. */
+/* Inside of member/: shared by the member*.c files. */
 #pragma once
 
 #include <uv.h>
@@ -83,6 +83,12 @@ struct member {
 	void (*closed)(void *ctx);
 	void *closed_ctx;
 };
+
+/* member.c: closing is done when nothing is open any more. */
+void member_closed_maybe(struct member *m);
+
+/* member_save.c: writes what is shown to the state directory. */
+void member_save(struct member *m);
 
 /* member_propose.c */
 void member_proposals_init(struct member *m);         /* handles calls of others */

@@ -1,11 +1,13 @@
 /* The member's side of joining, and new tokens.
  *
- * A request: the token is checked and used up, and number and slot are given, by one command in the log (CLUSTER_ADD); when it has
- * been applied here too the answer goes out: certificate, CA, state of the cluster. The leader adds the new member to the raft
- * group by itself (roles.h).
+ * A request: when its token is one that this member knows, the token is checked and used up, and number and slot are given, by one command
+ * in the log (CLUSTER_ADD); when it has been applied here too the answer goes out: certificate, CA, state of the cluster. The leader
+ * adds the new member to the raft group by itself (roles.h).
  *
  * Failure modes:
  *
+ * - The token is not known here: perhaps not yet, so it is waited for; a stranger without one gets nothing into the log.
+ * - The request for a certificate is no good: refused before anything is used up.
  * - The answer is lost: the machine asks again with the same nonce, here or elsewhere, and gets the same number.
  * - No majority: the machine gets words, and the token is not used (or is, by this nonce).
  * - The connection ends meanwhile: links_join_answer drops the answer. */
@@ -23,13 +25,20 @@
 #include "base/log.h"
 #include "member/member_int.h"
 
-enum { APPLY_WAIT_MS = 3000 };
+enum { TOKEN_WAIT_MS = 1000, APPLY_WAIT_MS = 3000 };
+
+enum join_at {
+	JOIN_TOKEN, /* waits for its token to be known here */
+	JOIN_LOG,   /* for the command to be in the log */
+	JOIN_APPLY, /* for the command to be applied here */
+};
 
 struct join_wait {
 	struct join_wait *prev, *next;
 	struct member *m; /* NULL: closing, the proposal is still under way */
 	links_join_req *req;
-	bool admitted; /* waits for the command to be applied here */
+	enum join_at at;
+	struct cluster_cmd cmd;
 	uint16_t node;
 	uint64_t deadline_ms;
 	size_t csr_n;
@@ -113,24 +122,56 @@ static void add_done(void *ctx, int status, uint32_t value)
 		return;
 	}
 	j->node = (uint16_t)value;
-	j->admitted = true;
+	j->at = JOIN_APPLY;
 	j->deadline_ms = lease_now_ms() + APPLY_WAIT_MS;
 	member_joins_tick(j->m, lease_now_ms());
+}
+
+/* Whether a certificate could be made of the request. */
+static int csr_check(const struct join_wait *j, struct err *e)
+{
+	_cleanup_(free_p) uint8_t *cert = NULL;
+	size_t n;
+	return pki_issue(j->m->cfg.pki, j->csr, j->csr_n, j->m->cfg.node, &cert, &n, e);
+}
+
+static void token_step(struct join_wait *j, uint64_t now_ms)
+{
+	struct err e = { 0 };
+	int rc = 0;
+	if (cluster_knows_token(&j->m->applied, j->cmd.hash)) {
+		rc = csr_check(j, &e);
+		if (rc == 0 && (rc = member_propose(j->m, &j->cmd, add_done, j)) < 0)
+			(void)err_set(&e, rc, "%s", member_strerror(rc));
+		j->at = JOIN_LOG;
+	} else if (now_ms >= j->deadline_ms) {
+		rc = err_set(&e, -EKEYREJECTED, "%s", member_strerror(-EKEYREJECTED));
+	}
+	if (rc < 0) {
+		refuse(j->req, rc, e.text);
+		wait_free(j);
+	}
+}
+
+static void apply_step(struct join_wait *j, uint64_t now_ms)
+{
+	const struct cluster_member *o = cluster_member(&j->m->applied, j->node);
+	if (o && o->state != MEMBER_REMOVED) {
+		admit(j);
+	} else if (now_ms >= j->deadline_ms) {
+		refuse(j->req, -EAGAIN, "this member is behind the others; try again, or at another one");
+		wait_free(j);
+	}
 }
 
 void member_joins_tick(struct member *m, uint64_t now_ms)
 {
 	struct join_wait *j, *next;
 	DL_FOREACH_SAFE(m->joins, j, next) {
-		const struct cluster_member *o = cluster_member(&m->applied, j->node);
-		if (!j->admitted)
-			continue;
-		if (o && o->state != MEMBER_REMOVED) {
-			admit(j);
-		} else if (now_ms >= j->deadline_ms) {
-			refuse(j->req, -EAGAIN, "this member is behind the others; try again, or at another one");
-			wait_free(j);
-		}
+		if (j->at == JOIN_TOKEN)
+			token_step(j, now_ms);
+		else if (j->at == JOIN_APPLY)
+			apply_step(j, now_ms);
 	}
 }
 
@@ -179,14 +220,10 @@ static int join_begin(struct member *m, const char *from, const uint8_t *p, size
 	struct join_wait *j = malloc(sizeof *j + q.csr_n);
 	if (!j)
 		return err_set(e, -ENOMEM, "out of memory");
-	*j = (struct join_wait){ .m = m, .req = req, .csr_n = q.csr_n };
+	*j = (struct join_wait){ .m = m, .req = req, .cmd = cmd, .csr_n = q.csr_n, .deadline_ms = lease_now_ms() + TOKEN_WAIT_MS };
 	memcpy(j->csr, q.csr, q.csr_n);
-	rc = member_propose(m, &cmd, add_done, j);
-	if (rc < 0) {
-		free(j);
-		return err_set(e, rc, "%s", member_strerror(rc));
-	}
 	DL_APPEND(m->joins, j);
+	token_step(j, lease_now_ms());
 	return 0;
 }
 
@@ -210,7 +247,7 @@ void member_joins_cancel(struct member *m)
 		DL_DELETE(m->joins, j);
 		refuse(j->req, -EAGAIN, "this member is going down");
 		j->m = NULL;
-		if (j->admitted)
+		if (j->at != JOIN_LOG)
 			free(j); /* else add_done frees it: member_proposals_cancel comes next */
 	}
 }

@@ -102,7 +102,7 @@ static void there_done(void *ctx, int status, const uint8_t *p, size_t n)
 	rd_init(&r, p, n);
 	int32_t outcome = status < 0 ? status : rd_i32(&r);
 	uint32_t value = status < 0 ? 0 : rd_u32(&r);
-	finish(q, r.bad ? -EBADMSG : outcome, value);
+	finish(q, r.bad || outcome > 0 ? -EBADMSG : outcome, value);
 }
 
 static void try(struct proposal *q)
@@ -141,14 +141,15 @@ void member_proposals_tick(struct member *m, uint64_t now_ms)
 {
 	struct proposal *q = m->proposals;
 	while (q) {
-		if (!q->busy && now_ms >= q->deadline_ms) {
-			finish(q, -ETIMEDOUT, 0);
-			q = m->proposals; /* done may have changed the list: from the start again */
+		if (q->busy || (now_ms < q->deadline_ms && now_ms < q->retry_ms)) {
+			q = q->next;
 			continue;
 		}
-		if (!q->busy && now_ms >= q->retry_ms)
-			try(q);
-		q = q->next;
+		if (now_ms >= q->deadline_ms)
+			finish(q, -ETIMEDOUT, 0);
+		else
+			try(q); /* busy now, or for later; or done already, with the sole voter */
+		q = m->proposals; /* done may have changed the list: from the start again */
 	}
 }
 

@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <ftw.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -16,6 +17,7 @@
 #include "base/log.h"
 #include "check.h"
 #include "member/lease_file.h"
+#include "transport/frame.h"
 
 enum { N = 4 };
 
@@ -371,6 +373,76 @@ static void test_a_cluster_begins_with_one_node(void)
 	CHECK(member_until_ms(g_m[1].m) == UINT64_MAX);
 }
 
+/* ---- a machine that asks for what it should not get ---- */
+
+struct stranger {
+	struct token token;
+	const char *csr;
+	struct join_answer answer;
+	uint8_t bytes[4096];
+	_Atomic bool done;
+};
+
+/* One request as it is, blocking, in a thread. */
+static void *stranger_run(void *arg)
+{
+	struct stranger *s = arg;
+	struct join_request q = { .name = "stranger", .addr = ":4840", .csr = (const uint8_t *)s->csr, .csr_n = strlen(s->csr) };
+	struct wr body = { 0 }, out = { 0 };
+	uint8_t head[FRAME_HEAD];
+	SSL_CTX *ctx;
+	struct err e;
+	memcpy(q.secret, s->token.secret, sizeof q.secret);
+	join_request_encode(&q, &body);
+	frame_head(head, FRAME_JOIN, 0, (uint32_t)body.n);
+	wr_raw(&out, head, sizeof head);
+	wr_raw(&out, body.p, body.n);
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(g_m[1].port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&in, sizeof in) == 0);
+	CHECK(pki_join_ctx(s->token.fingerprint, &ctx, &e) == 0);
+	SSL *ssl = SSL_new(ctx);
+	CHECK(ssl && SSL_set_fd(ssl, fd) == 1 && SSL_connect(ssl) == 1 && SSL_write(ssl, out.p, (int)out.n) == (int)out.n);
+	size_t n = 0;
+	for (int k; n < sizeof s->bytes && (k = SSL_read(ssl, s->bytes + n, (int)(sizeof s->bytes - n))) > 0;)
+		n += (size_t)k;
+	CHECK(n > FRAME_HEAD && join_answer_decode(s->bytes + FRAME_HEAD, n - FRAME_HEAD, &s->answer) == 0);
+	SSL_free(ssl);
+	SSL_CTX_free(ctx);
+	(void)close(fd);
+	wr_fini(&body);
+	wr_fini(&out);
+	s->done = true;
+	return NULL;
+}
+
+static int stranger_asks(struct stranger *s)
+{
+	pthread_t t;
+	s->done = false;
+	CHECK(pthread_create(&t, NULL, stranger_run, s) == 0);
+	UNTIL(20000, s->done);
+	CHECK(pthread_join(t, NULL) == 0);
+	return s->answer.status;
+}
+
+static void test_who_has_no_token_gets_nothing_into_the_log(void)
+{
+	static struct stranger s;
+	struct outcome token;
+	struct err e;
+	token_make(1, &token);
+	CHECK(token_decode(token.text, &s.token, &e) == 0);
+	s.csr = "no request for a certificate";
+	CHECK(stranger_asks(&s) == -EBADMSG); /* a good token is not used up by it */
+	CHECK(!cluster_member(member_cluster(g_m[1].m), 2));
+	uint64_t version = member_cluster(g_m[1].m)->version;
+	s.token.secret[0] ^= 1;
+	for (unsigned i = 0; i < 3; i++)
+		CHECK(stranger_asks(&s) == -EKEYREJECTED);
+	CHECK(member_cluster(g_m[1].m)->version == version && !cluster_member(member_cluster(g_m[1].m), 2));
+}
+
 static void test_two_more_join_by_tokens(void)
 {
 	struct joining j;
@@ -555,6 +627,7 @@ int main(int argc, char **argv)
 	CHECK(atexit(root_remove) == 0 && atexit(show) == 0);
 	CHECK(uv_loop_init(&g_loop) == 0 && uv_timer_init(&g_loop, &g_timer) == 0 && uv_timer_start(&g_timer, timer_turn, 5, 5) == 0);
 	TEST(test_a_cluster_begins_with_one_node);
+	TEST(test_who_has_no_token_gets_nothing_into_the_log);
 	TEST(test_two_more_join_by_tokens);
 	TEST(test_a_proposal_comes_to_all_from_anywhere);
 	TEST(test_a_restarted_daemon_loses_nothing);
