@@ -86,6 +86,29 @@ int packet_flush(struct packet_queue *q, int sock)
 	return 0;
 }
 
+/* Those that came are ours from the first moment: more than the one that may come are closed. The kernel hands out as many as fit into the
+ * room for them, which is rounded up. 0, or -EBADMSG. */
+static int fds_take(struct msghdr *m, int *ret_fd)
+{
+	int rc = m->msg_flags & MSG_CTRUNC ? -EBADMSG : 0;
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+		size_t n = h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS ? (h->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
+			if (*ret_fd >= 0) {
+				(void)close(fd);
+				rc = -EBADMSG;
+			} else {
+				*ret_fd = fd;
+			}
+		}
+	}
+	if (rc < 0)
+		*ret_fd = close_fd(*ret_fd);
+	return rc;
+}
+
 ssize_t packet_recv(int sock, uint8_t *p, size_t n, int *ret_fd)
 {
 	union fd_space c;
@@ -98,9 +121,9 @@ ssize_t packet_recv(int sock, uint8_t *p, size_t n, int *ret_fd)
 	while (rc < 0 && errno == EINTR);
 	if (rc < 0)
 		return -errno;
-	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(ret_fd, CMSG_DATA(h), sizeof *ret_fd);
+	int fds = fds_take(&m, ret_fd);
+	if (fds < 0)
+		return fds;
 	if (m.msg_flags & MSG_TRUNC) {
 		*ret_fd = close_fd(*ret_fd);
 		return -EMSGSIZE;

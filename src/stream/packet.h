@@ -27,5 +27,6 @@ int packet_add(struct packet_queue *q, struct wr *w, int fd);
 /* Sends what the socket takes: 0: all; 1: some wait for room; -errno: the connection is of no use. */
 int packet_flush(struct packet_queue *q, int sock);
 
-/* One packet; *ret_fd is the caller's (close-on-exec) or -1. Its length, 0 at the end, -EAGAIN, -EMSGSIZE (too long), -errno. */
+/* One packet; *ret_fd is the caller's (close-on-exec) or -1. Its length, 0 at the end, -EAGAIN, -EMSGSIZE (too
+ * long), -EBADMSG (more than one descriptor), -errno. */
 ssize_t packet_recv(int sock, uint8_t *p, size_t n, int *ret_fd);

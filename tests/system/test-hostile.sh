@@ -23,7 +23,8 @@ for i in 1 2; do wait_for 20 "node $i is up" is_up $i; done
 before=$(daemons)
 pandod=$(echo "$before" | awk '$1 == "pandod" {print $2; exit}')
 attack 1 control "$run/control.sock" >/dev/null # what is kept for good is kept now
-fds=$(fds_of "$pandod")
+declare -A fds
+while read -r _ pid; do fds[$pid]=$(fds_of "$pid"); done <<<"$before"
 kib=$(kib_of "$pandod")
 
 # The node after a part: WHAT, how many lines it may have said.
@@ -63,7 +64,7 @@ for port in $(on 1 ss -Hltn | awk '{sub(/.*:/, "", $4); print $4}' | sort -u); d
 	done
 done
 
-wait_for 20 "no descriptor is kept" has_fds "$pandod" "$fds"
+while read -r name pid; do wait_for 20 "no descriptor is kept by $name" has_fds "$pid" "${fds[$pid]}"; done <<<"$before"
 # A sanitizer keeps what was freed.
 on 1 grep -q libasan "/proc/$pandod/maps" || check "no memory to speak of is kept" [ "$(kib_of "$pandod")" -lt $((kib + 65536)) ]
 for i in 1 2; do wait_for 20 "node $i has its link" is_up $i; done
