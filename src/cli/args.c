@@ -33,18 +33,20 @@ static size_t distance(const char *a, const char *b)
 
 const char *args_suggest(const char *text, const char *(*next)(const void *ctx, size_t i), const void *ctx)
 {
-	const char *best = NULL, *name;
+	const char *name;
+	size_t best = 0, found = 0; /* by number: a name may last only until the next is asked for */
 	size_t best_d = strlen(text) / 3 + 1; /* one error in a short word, more in a long one */
 	for (size_t i = 0; (name = next(ctx, i)); i++) {
 		size_t d = distance(text, name);
 		if (strlen(text) >= 2 && strncmp(name, text, strlen(text)) == 0)
 			d = 1; /* the beginning of a word is no error at all, but which word? */
-		if (d < best_d || (d == best_d && !best)) {
-			best = name;
+		if (d < best_d || (d == best_d && !found)) {
+			best = i;
 			best_d = d;
+			found = 1;
 		}
 	}
-	return best && best_d < strlen(text) ? best : NULL;
+	return found && best_d < strlen(text) ? next(ctx, best) : NULL;
 }
 
 static const struct cli_opt no_opts[] = { {} };

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "cli/out.h"
 
 enum { ASK_MS = 5000 };
 
@@ -14,9 +15,7 @@ static void say(const struct cli_cmd *cmd, const char *fmt, va_list ap)
 {
 	char words[1024];
 	(void)vsnprintf(words, sizeof words, fmt, ap);
-	for (char *p = words; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?'; /* words of others must not steer the terminal */
+	out_clean(words);
 	(void)fflush(stdout);
 	(void)fprintf(stderr, "pando: %s%s%s\n", cmd ? cmd->name : "", cmd ? ": " : "", words);
 }

@@ -9,6 +9,18 @@
 
 #include "base/cleanup.h"
 
+void out_clean(char *s)
+{
+	for (; *s; s++) {
+		if ((unsigned char)*s < 0x20 || *s == 0x7f) {
+			*s = '?';
+		} else if ((unsigned char)s[0] == 0xc2 && ((unsigned char)s[1] & 0xe0) == 0x80) { /* C1 in UTF-8: terminals obey them, too */
+			s[0] = '?';
+			s[1] = '?';
+		}
+	}
+}
+
 void out_any(const json_t *row, const char *key, char *ret, size_t size)
 {
 	const json_t *v = json_object_get(row, key);
@@ -20,6 +32,7 @@ void out_any(const json_t *row, const char *key, char *ret, size_t size)
 		(void)snprintf(ret, size, "%s", json_is_true(v) ? "yes" : "no");
 	else
 		(void)snprintf(ret, size, "-");
+	out_clean(ret);
 }
 
 void out_load(const json_t *row, const char *key, char *ret, size_t size)
@@ -67,6 +80,7 @@ void out_labels(const json_t *row, const char *key, char *ret, size_t size)
 	}
 	if (at == 0)
 		(void)append(ret, size, 0, "-");
+	out_clean(ret);
 }
 
 void out_list(const json_t *row, const char *key, char *ret, size_t size)
@@ -92,13 +106,6 @@ static size_t text_width(const char *s)
 	for (; *s; s++)
 		n += ((unsigned char)*s & 0xc0) != 0x80;
 	return n;
-}
-
-static void text_clean(char *s)
-{
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			*s = '?';
 }
 
 static void print_cell(const char *text, const struct out_column *c, size_t width, int last, size_t room)
@@ -142,7 +149,7 @@ int out_table(const json_t *rows, const struct out_column *cols, size_t n_cols, 
 				(void)snprintf(text, OUT_CELL_MAX, "%s", cols[c].head);
 			else
 				cols[c].cell(json_array_get(rows, r - 1), cols[c].key, text, OUT_CELL_MAX);
-			text_clean(text);
+			out_clean(text);
 			char *cell = strdup(text);
 			if (!cell)
 				rc = -ENOMEM;

@@ -16,7 +16,10 @@ struct out_column {
 	int right;        /* numbers: flush right */
 };
 
-/* Cells: "-" when the key is absent. */
+/* Characters that would steer a terminal become '?': names, command lines and paths are anybody's. */
+void out_clean(char *s);
+
+/* Cells: "-" when the key is absent; clean. */
 void out_any(const json_t *row, const char *key, char *ret, size_t size);    /* strings as they are, whole numbers, yes and no */
 void out_load(const json_t *row, const char *key, char *ret, size_t size);   /* 0.42 */
 void out_kb(const json_t *row, const char *key, char *ret, size_t size);     /* KiB as 12M, 3.4G */
