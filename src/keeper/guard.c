@@ -76,24 +76,27 @@ static void cannot_freeze(struct guard *g, const struct err *e)
 	g->is_told = 1;
 }
 
-/* 1: something was done, look again. */
+/* 1: something changed, look again. Freezing is repeated as long as the end has passed: pandod, stuck between the writing of a new end
+ * and the thawing, may thaw when that end has passed too. */
 static int act(struct guard *g)
 {
 	struct err e = { 0 };
 	int want = g->is_known && g->until_ms <= lease_now_ms();
-	if (want == g->is_frozen)
+	if (!want && !g->is_frozen)
 		return 0;
 	int rc = space_freeze(&g->ends, want, &e);
 	if (rc < 0 && want) {
 		cannot_freeze(g, &e);
 		return 0;
 	}
+	g->is_told = 0;
+	if (want == g->is_frozen)
+		return 0;
 	if (rc < 0)
 		log_error("the space stays frozen though it has a lease again: %s", e.text);
 	else
 		log_notice("%s", want ? "the lease of the space has ended: frozen" : "the space has a lease again: thawed");
 	g->is_frozen = want;
-	g->is_told = 0;
 	return 1;
 }
 

@@ -2,7 +2,8 @@
  * started, and again when they end; SIGTERM: LEAVE: pandod is told to go, OTHERS: the other programs are, then the space is destroyed if
  * it is still there.
  * The membership ends (pandod left for good, or was removed, and deleted it): the same way down, and then WAIT again.
- * pandod ends: its descriptors and the space stay; children that it did not wait for are killed, but for the announced space.
+ * pandod ends: its descriptors and the space stay; children that it did not wait for are killed, but for the announced space, before it
+ * is started again.
  * The space ends by itself: its cgroup is removed; pandod finds out by its own means.
  * The keeper is killed: its programs get SIGTERM, which makes pandod wipe the space; the record is for the next keeper. */
 #include "keeper/keeper.h"
@@ -38,6 +39,8 @@ enum phase { PHASE_WAIT, PHASE_RUN, PHASE_LEAVE, PHASE_OTHERS };
 enum {
 	OTHERS_MS = 2000,  /* from SIGTERM to SIGKILL for pando-streams and pando-procfs */
 	KILLED_MS = 1000,  /* from SIGKILL to going on without it */
+	SWEEP_MS = 10,
+	SWEEPS = 200,      /* then what does not die is left alone */
 	OWN_FDS = 64,      /* never given away: the watchdog opens files */
 };
 
@@ -47,6 +50,9 @@ struct keeperd {
 	uint64_t deadline_ms; /* of PHASE_LEAVE and PHASE_OTHERS */
 	int is_killed;        /* ... which has passed once */
 	int is_ending;        /* SIGTERM has come */
+	int is_sweeping;      /* children that pandod left are being killed */
+	int n_sweeps;
+	uint64_t sweep_ms;    /* when to look again */
 	int signals;          /* owned; signalfd */
 	int watch;            /* owned; inotify on the state directory in PHASE_WAIT */
 	struct guard guard;
@@ -107,8 +113,8 @@ static void space_gone(struct keeperd *k, int status)
 		 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	struct space_ends rest = k->guard.ends;
 	rest.init = 0;
-	space_forget(k);
 	leftover_space(&rest, 0);
+	space_forget(k);
 }
 
 /* The way down is at its end: no program runs that could answer or be harmed. What is killed first cannot see that the kept
@@ -170,26 +176,40 @@ static int is_ours(const struct keeperd *k, pid_t pid)
 	return pid == k->init.pid;
 }
 
-/* pandod has ended: what it had begun and not told, such as a space half made, would have no owner. */
-static void orphans_kill(const struct keeperd *k)
+/* Kills the children that nobody of ours is the parent of any more, and returns how many there were. */
+static int orphans_kill(const struct keeperd *k)
 {
 	char path[64], list[4096];
+	int n_killed = 0;
 	(void)snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
 	_cleanup_(close_p) int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, list, sizeof list - 1);
 	if (n < 0)
-		return;
+		return 0;
 	list[n] = 0;
 	char *end;
 	for (const char *p = list;; p = end) {
 		long pid = strtol(p, &end, 10);
 		if (end == p || (!*end && n == sizeof list - 1)) /* the last number may be cut off */
-			return;
+			return n_killed;
 		if (is_ours(k, (pid_t)pid))
 			continue;
-		log_notice("pid %ld was left by pandod, and is not its space: killed", pid);
+		if (!k->n_sweeps)
+			log_notice("pid %ld was left by pandod, and is not its space: killed", pid);
 		(void)kill((pid_t)pid, SIGKILL); /* our child: the number is its own until we reap it */
+		n_killed++;
 	}
+}
+
+/* pandod has ended: what it had begun and not told, such as a space half made, would have no owner. The children of those that are
+ * killed become ours in turn, so it is looked again until there are none; and before there is another pandod, whose
+ * own ones would look the same. */
+static void sweep(struct keeperd *k)
+{
+	if (!k->is_sweeping || clock_ms() < k->sweep_ms)
+		return;
+	k->is_sweeping = orphans_kill(k) > 0 && k->n_sweeps++ < SWEEPS;
+	k->sweep_ms = clock_ms() + SWEEP_MS;
 }
 
 static void down(struct keeperd *k);
@@ -210,8 +230,11 @@ static int is_member(const struct keeperd *k)
 static void program_ended(struct keeperd *k, unsigned i, int status)
 {
 	child_ended(&k->child[i], status, k->phase == PHASE_RUN);
-	if (i == PANDOD)
-		orphans_kill(k);
+	if (k->child[PANDOD].state != CHILD_RUNS) {
+		k->is_sweeping = 1;
+		k->n_sweeps = 0;
+		k->sweep_ms = clock_ms();
+	}
 	record_update(k);
 	if (i == PANDOD && k->phase == PHASE_RUN && !is_member(k)) {
 		log_notice("this node is no member of a cluster any more");
@@ -309,12 +332,18 @@ static int are_down(struct keeperd *k, unsigned first, unsigned last)
 	return k->is_killed++;
 }
 
+static int may_start(const struct keeperd *k, unsigned i)
+{
+	return k->child[i].state == CHILD_WAITING && !(i == PANDOD && k->is_sweeping);
+}
+
 /* 1: this is the end of the program. */
 static int phase_step(struct keeperd *k)
 {
+	sweep(k);
 	if (k->phase == PHASE_LEAVE && are_down(k, PANDOD, PANDOD))
 		others_begin(k);
-	if (k->phase == PHASE_OTHERS && are_down(k, STREAMS, PROCFS)) {
+	if (k->phase == PHASE_OTHERS && are_down(k, STREAMS, PROCFS) && !k->is_sweeping) {
 		space_end(k);
 		if (k->is_ending)
 			return 1;
@@ -323,24 +352,22 @@ static int phase_step(struct keeperd *k)
 	if (k->phase == PHASE_WAIT && k->is_ending)
 		return 1;
 	for (unsigned i = 0; k->phase == PHASE_RUN && i < PROGRAMS; i++)
-		if (k->child[i].state == CHILD_WAITING && k->child[i].start_ms <= clock_ms())
+		if (may_start(k, i) && k->child[i].start_ms <= clock_ms())
 			program_start(k, i);
 	return 0;
 }
 
 /* ---- loop ---- */
 
-static void child_reap(struct keeperd *k, pid_t pid)
+/* It is a zombie until the waitpid here, so that its number is its own as long as anything is done about it. */
+static void child_reap(struct keeperd *k, const siginfo_t *si)
 {
-	int status = 0;
-	siginfo_t si = { 0 };
-	if (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) < 0)
-		return;
-	status = si.si_code == CLD_EXITED ? si.si_status << 8 : si.si_status | (si.si_code == CLD_DUMPED ? 0x80 : 0);
+	pid_t pid = si->si_pid;
+	int status = si->si_code == CLD_EXITED ? si->si_status << 8 : si->si_status | (si->si_code == CLD_DUMPED ? 0x80 : 0);
 	for (unsigned i = 0; i < PROGRAMS; i++)
 		if (k->child[i].state == CHILD_RUNS && k->child[i].pid == pid)
 			program_ended(k, i, status);
-	(void)waitpid(pid, NULL, 0); /* a zombie: does not wait */
+	(void)waitpid(pid, NULL, 0);
 	if (pid == k->init.pid)
 		space_gone(k, status);
 }
@@ -351,7 +378,7 @@ static void reap(struct keeperd *k)
 		siginfo_t si = { 0 };
 		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || !si.si_pid)
 			return;
-		child_reap(k, si.si_pid);
+		child_reap(k, &si);
 	}
 }
 
@@ -380,11 +407,13 @@ static void earlier(uint64_t *at_ms, uint64_t other_ms)
 static int time_left(const struct keeperd *k)
 {
 	uint64_t at_ms = UINT64_MAX, now = clock_ms();
-	if (k->phase == PHASE_LEAVE || k->phase == PHASE_OTHERS)
+	if ((k->phase == PHASE_LEAVE || k->phase == PHASE_OTHERS) && runs_any(k, PANDOD, PROCFS))
 		earlier(&at_ms, k->deadline_ms);
 	for (unsigned i = 0; k->phase == PHASE_RUN && i < PROGRAMS; i++)
-		if (k->child[i].state == CHILD_WAITING)
+		if (may_start(k, i))
 			earlier(&at_ms, k->child[i].start_ms);
+	if (k->is_sweeping)
+		earlier(&at_ms, k->sweep_ms);
 	if (at_ms == UINT64_MAX)
 		return -1;
 	return at_ms <= now ? 0 : (int)(at_ms - now);

@@ -12,6 +12,8 @@
 #include "ctl/run.h"
 #include "image/exec.h"
 #include "image/fileid.h"
+#include "keeper/proto.h"
+#include "keeper/record.h"
 #include "member/beat.h"
 #include "member/join.h"
 #include "member/raftmsg.h"
@@ -304,6 +306,22 @@ static void make_procfs(void)
 	put("procfs", "refusal", 2, &w);
 }
 
+static void make_keeper(void)
+{
+	static struct keeper_request q = { .op = KEEPER_PUT, .seq = 7, .name = "watch-12" };
+	static struct keeper_answer a = { .seq = 7, .n = 2, .more = 1, .name = { "watch-1", "watch-2" } };
+	struct wr w = { 0 };
+	keeper_request_encode(&w, &q);
+	put("keeper", "put", 0, &w);
+	q = (struct keeper_request){ .op = KEEPER_SPACE, .init = 4711, .freezer_v2 = 1, .cgroup = "/sys/fs/cgroup/pando-space-1-2", .lease = "/run/pando/lease" };
+	keeper_request_encode(&w, &q);
+	put("keeper", "space", 0, &w);
+	keeper_answer_encode(&w, &a);
+	put("keeper", "answer", 1, &w);
+	record_encode(&w, &(struct record){ .boot = "x", .n_children = 2, .child = { { 10, 11 }, { 12, 13 } }, .init = { 14, 15 }, .cgroup = "/x" });
+	put("keeper", "record", 2, &w);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -321,5 +339,6 @@ int main(int argc, char **argv)
 	make_fileid();
 	make_ctl();
 	make_procfs();
+	make_keeper();
 	return 0;
 }
