@@ -286,6 +286,7 @@ static void middle_main(const struct space_layout *l, const struct space_ends *e
 {
 	struct err e = { 0 };
 	int rc = 0;
+	(void)text_write("/proc/self/oom_score_adj", "0"); /* the daemons are spared, the users' programs are not */
 	if (ends->cgroup[0]) {
 		char path[320];
 		(void)snprintf(path, sizeof path, "%s/cgroup.procs", ends->cgroup);
