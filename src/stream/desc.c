@@ -207,21 +207,45 @@ void desc_unref(struct xdesc *d, struct xsess *s)
 
 static void op_finish_io(struct xop *op, ssize_t n);
 
+/* Notes where the shared offset is before the call, so that the next agent can see whether it had an effect. */
+static void file_io_note(const struct xop *op)
+{
+	int fd = op->d->fd, fl = fcntl(fd, F_GETFL);
+	int appends = op->type == PMSG_WRITE && fl >= 0 && fl & O_APPEND;
+	struct stat st;
+	int64_t at = -1;
+	if (!op->progress)
+		return;
+	if (!appends)
+		at = lseek(fd, 0, SEEK_CUR);
+	else if (fstat(fd, &st) == 0)
+		at = st.st_size;
+	op->progress->is_read = op->type == PMSG_READ;
+	op->progress->before = at;
+}
+
 static void run_file_io(struct xop *op)
 {
-	int fd = op->d->fd;
+	int fd = op->d->fd, positional = op->flags & PMSG_POSITIONAL;
 	ssize_t n;
+	size_t was = positional ? 0 : xop_was_done(op);
+	if (was) {
+		op->result = (int64_t)was;
+		return;
+	}
 	if (op->flags & PMSG_SEEK && lseek(fd, op->off, SEEK_SET) < 0) {
 		op->result = -errno;
 		return;
 	}
+	if (!positional)
+		file_io_note(op);
 	if (op->type == PMSG_READ)
-		n = op->flags & PMSG_POSITIONAL ? pread(fd, op->buf, op->size, op->off) : read(fd, op->buf, op->size);
+		n = positional ? pread(fd, op->buf, op->size, op->off) : read(fd, op->buf, op->size);
 	else
-		n = op->flags & PMSG_POSITIONAL ? pwrite(fd, op->buf, op->n_buf, op->off) : write(fd, op->buf, op->n_buf);
+		n = positional ? pwrite(fd, op->buf, op->n_buf, op->off) : write(fd, op->buf, op->n_buf);
 	op->result = n < 0 ? -errno : n;
 	if (n > 0 && op->progress)
-		op->progress->n_done = (uint64_t)n; /* at once: should we be killed now, it must not be done again */
+		op->progress->n_done = (uint64_t)n;
 }
 
 /* Interruptible: a signal ends it with -EINTR. */
@@ -469,15 +493,16 @@ static enum step try_thread(struct xop *op, int dir)
 	return STEP_WAIT;
 }
 
-static ssize_t io_nowait(const struct xdesc *d, int dir, void *p, size_t n)
+/* The caller notes the result, then calls ring_noted. */
+static ssize_t io_nowait(const struct xop *op, int dir)
 {
-	struct iovec v = { .iov_base = p, .iov_len = n };
-	ssize_t rc;
-	if (d->how[dir] == HOW_REOPENED)
-		rc = dir == DIR_READ ? read(d->nb_fd, p, n) : write(d->nb_fd, p, n);
-	else
-		rc = dir == DIR_READ ? preadv2(d->fd, &v, 1, -1, RWF_NOWAIT) : pwritev2(d->fd, &v, 1, -1, RWF_NOWAIT);
-	return rc < 0 ? -errno : rc;
+	const struct xdesc *d = op->d;
+	int reopened = d->how[dir] == HOW_REOPENED;
+	struct ring_io io = { .fd = reopened ? d->nb_fd : d->fd, .is_write = dir == DIR_WRITE, .nowait = !reopened,
+			      .session = op->s ? op->s->id : 0, .req = op->req, .base = op->n_done };
+	io.p = dir == DIR_WRITE ? op->buf + op->n_done : NULL;
+	io.n = dir == DIR_WRITE ? op->n_buf - op->n_done : op->size;
+	return ring_do(d->x->ring, &io);
 }
 
 /* One attempt at the first request of a queue. */
@@ -490,30 +515,23 @@ static enum step try_stream(struct xop *op, int dir)
 	}
 	if (d->how[dir] == HOW_THREAD)
 		return try_thread(op, dir);
-	ssize_t n = dir == DIR_READ ? io_nowait(d, dir, d->x->scratch, op->size)
-				    : io_nowait(d, dir, op->buf + op->n_done, op->n_buf - op->n_done);
-	if (n == -EOPNOTSUPP) {
+	struct exporter *x = d->x;
+	ssize_t n = io_nowait(op, dir);
+	enum step step = STEP_DONE;
+	if (n == -EOPNOTSUPP)
 		how_demote(d, dir);
-		return STEP_AGAIN;
-	}
-	if (n == -EINTR)
-		return STEP_AGAIN;
-	if (n == -EAGAIN) {
-		if (!desc_is_nonblocking(d))
-			return STEP_WAIT;
-		op_finish_io(op, -EAGAIN);
-		return STEP_DONE;
-	}
-	if (n < 0) {
+	if (n == -EOPNOTSUPP || n == -EINTR)
+		step = STEP_AGAIN;
+	else if (n == -EAGAIN && !desc_is_nonblocking(d))
+		step = STEP_WAIT;
+	else if (n >= 0 && dir == DIR_READ)
+		answer_read(op, ring_room(x->ring), (size_t)n);
+	else
 		op_finish_io(op, n);
-		return STEP_DONE;
-	}
-	if (dir == DIR_READ) {
-		answer_read(op, d->x->scratch, (size_t)n);
-		return STEP_DONE;
-	}
-	op_finish_io(op, n);
-	return d->queue[dir] == op ? STEP_AGAIN : STEP_DONE;
+	ring_noted(x->ring);
+	if (n > 0 && dir == DIR_WRITE && d->queue[dir] == op)
+		step = STEP_AGAIN;
+	return step;
 }
 
 static void pump_dir(struct xdesc *d, int dir)
@@ -571,9 +589,9 @@ static void submit_io(struct xop *op)
 	}
 	DL_APPEND(d->queue[dir], op);
 	op->is_queued = 1;
-	if (op->type == PMSG_WRITE)
+	if (op->type == PMSG_WRITE || d->kind == STREAM_REG)
 		xop_progress(op);
-	if (op->n_done && (op->n_done == op->n_buf || d->kind == STREAM_REG)) {
+	if (op->type == PMSG_WRITE && op->n_done && (op->n_done == op->n_buf || d->kind == STREAM_REG)) {
 		answer_write(op, 0); /* it had been done */
 		return;
 	}

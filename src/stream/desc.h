@@ -6,6 +6,7 @@
 
 #include "stream/export.h"
 #include "stream/proto.h"
+#include "stream/ring.h"
 
 enum { DIR_READ, DIR_WRITE, N_DIRS };
 
@@ -38,6 +39,8 @@ struct xhandle_rec {
 struct progress_rec {
 	uint64_t session, req;
 	uint64_t n_done;
+	int64_t before;     /* a file: the shared offset (or the end, for appending) when the call began; -1: it has not */
+	uint32_t is_read;
 };
 
 struct grant {
@@ -113,7 +116,7 @@ struct xop {
 	int64_t result;      /* of a job: >= 0 or -errno */
 	int new_fd;          /* owned: REOPEN */
 	int is_wanted;       /* it was asked for since the session started anew */
-	struct progress_rec *progress; /* owned: WRITE */
+	struct progress_rec *progress; /* owned: READ of files and WRITE */
 	int is_queued, is_running, is_cancelled;
 	struct xop *prev, *next; /* queue of the description */
 	UT_hash_handle hh;       /* of the session, by req */
@@ -146,7 +149,7 @@ struct exporter {
 	uint64_t last_id;
 	int is_restored;         /* descriptions have a reference until exporter_tidy */
 	unsigned n_jobs;         /* that must end before the exporter can */
-	uint8_t *scratch;        /* owned, PMSG_DATA_MAX */
+	struct ring *ring;       /* owned */
 	void (*closed)(void *ctx);
 	void *closed_ctx;
 };
@@ -157,6 +160,8 @@ struct exporter {
 void xdesc_note(struct xdesc *d);
 void xdesc_forget(struct xdesc *d);
 int xdesc_restore_all(struct exporter *x);
+/* A read or write that the process before us was killed in counts. */
+void xring_restore(struct exporter *x);
 void xsess_restore(struct xsess *s);
 void xsess_keep(struct xsess *s, const uint8_t *p, size_t n); /* KEEP */
 void xsess_resynced(struct xsess *s);
@@ -165,8 +170,11 @@ void xsess_forget(struct xsess *s);                           /* results and the
 /* A request that comes again, or might: 1 when nothing is to be done for it any more. */
 int xsess_again(struct xsess *s, const struct pmsg *m);
 
-/* Notes how far a write is; op->n_done is what was done before, if it comes again. */
+/* Notes how far a read or write is; op->n_done is what was done before, if it comes again. */
 void xop_progress(struct xop *op);
+
+/* Any thread: whether the call of op on a file, which an agent before us began, had its effect: the number of bytes, 0 when not. */
+size_t xop_was_done(struct xop *op);
 
 /* export.c */
 void xdesc_enter(struct exporter *x, struct xdesc *d);

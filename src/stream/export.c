@@ -57,11 +57,14 @@ static void on_epoll(uv_poll_t *p, int status, int events)
 int exporter_new(const struct exporter_config *cfg, struct exporter **ret, struct err *e)
 {
 	struct exporter *x = calloc(1, sizeof *x);
-	if (!x || !(x->scratch = malloc(PMSG_DATA_MAX))) {
+	if (!x)
+		return err_set(e, -ENOMEM, "out of memory");
+	x->cfg = *cfg;
+	xring_restore(x);
+	if (ring_new(cfg->store, &x->ring) < 0) {
 		free(x);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	x->cfg = *cfg;
 	if (getrandom(&x->last_id, sizeof x->last_id, 0) != sizeof x->last_id)
 		x->last_id = clock_ns();
 	x->last_id >>= 16; /* ids of an agent before us mean nothing to us; leave room to count */
@@ -69,7 +72,7 @@ int exporter_new(const struct exporter_config *cfg, struct exporter **ret, struc
 	int rc = x->epfd < 0 ? -errno : uv_poll_init(cfg->loop, &x->poll, x->epfd);
 	if (rc < 0) {
 		x->epfd = close_fd(x->epfd);
-		free(x->scratch);
+		ring_free(x->ring);
 		free(x);
 		return err_set(e, rc, "epoll: %s", strerror(-rc));
 	}
@@ -98,7 +101,7 @@ static void on_closed(uv_handle_t *h)
 	void (*closed)(void *) = x->closed;
 	void *ctx = x->closed_ctx;
 	x->epfd = close_fd(x->epfd);
-	free(x->scratch);
+	ring_free(x->ring);
 	free(x);
 	closed(ctx);
 }

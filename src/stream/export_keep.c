@@ -1,9 +1,12 @@
 /* What the exporter takes over from the agent that was killed before it, and sessions that start anew: descriptions (held by the keeper),
  * references, handles, answers that were not acknowledged, and how far writes were. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "base/cleanup.h"
@@ -279,6 +282,7 @@ int xsess_again(struct xsess *s, const struct pmsg *m)
 	if (!r)
 		return 0;
 	HASH_DEL(s->results, r);
+	log_debug("streams: request %llx comes again: it was answered", (unsigned long long)m->req);
 	/* What was opened again for it is released already. */
 	int is_good = m->type != PMSG_REOPEN;
 	if (is_good)
@@ -300,7 +304,10 @@ void xop_progress(struct xop *op)
 		LL_DELETE(op->s->progress, p);
 		op->progress = p->r;
 		free(p);
-		op->n_done = op->progress->n_done <= op->n_buf ? (size_t)op->progress->n_done : 0;
+		log_debug("streams: request %llx comes again: %llu bytes were done", (unsigned long long)op->req,
+			  (unsigned long long)op->progress->n_done);
+		if (op->type == PMSG_WRITE)
+			op->n_done = op->progress->n_done <= op->n_buf ? (size_t)op->progress->n_done : 0;
 		return;
 	}
 	op->progress = store_new(op->d->x->cfg.store, STORE_PROGRESS, sizeof *op->progress);
@@ -308,5 +315,84 @@ void xop_progress(struct xop *op)
 		return;
 	op->progress->session = op->s->id;
 	op->progress->req = op->req;
+	op->progress->before = -1;
 	store_commit(op->progress);
+}
+
+/* The record of a call that had begun has a place in the file. Whether it was done shows by the offset (unmoved: no) and, for a write, by
+ * what stands there since: only an equal piece, written by another holder of the description within the same moment, could deceive. */
+static size_t write_was_done(const struct xop *op, int64_t from, int64_t to)
+{
+	size_t n = op->n_buf;
+	if (to - from < (int64_t)n || to - from > (int64_t)n + PMSG_DATA_MAX)
+		return 0;
+	size_t room = (size_t)(to - from);
+	_cleanup_(free_p) uint8_t *p = malloc(room);
+	ssize_t got = p ? pread(op->d->fd, p, room, from) : -1;
+	return got >= (ssize_t)n && memmem(p, (size_t)got, op->buf, n) ? n : 0;
+}
+
+size_t xop_was_done(struct xop *op)
+{
+	const struct progress_rec *r = op->progress;
+	struct stat st;
+	int fd = op->d->fd, fl = fcntl(fd, F_GETFL);
+	if (!r || r->before < 0)
+		return 0;
+	int64_t now = op->type == PMSG_WRITE && fl >= 0 && fl & O_APPEND ? (fstat(fd, &st) == 0 ? st.st_size : -1) : lseek(fd, 0, SEEK_CUR);
+	if (now <= r->before)
+		return 0;
+	if (op->type == PMSG_WRITE)
+		return write_was_done(op, r->before, now);
+	size_t n = now - r->before < (int64_t)op->size ? (size_t)(now - r->before) : op->size;
+	ssize_t got = pread(fd, op->buf, n, r->before);
+	return got > 0 ? (size_t)got : 0;
+}
+
+/* The operation in the ring */
+
+struct ring_find {
+	const struct ring_slot *slot;
+	struct progress_rec *progress;
+	int is_answered;
+};
+
+static void ring_progress(void *ctx, void *p, size_t n)
+{
+	struct ring_find *f = ctx;
+	struct progress_rec *r = p;
+	if (r->session == f->slot->session && r->req == f->slot->req)
+		f->progress = r;
+}
+
+static void ring_frame(void *ctx, void *p, size_t n)
+{
+	struct ring_find *f = ctx;
+	const struct sess_frame *r = p;
+	if (r->owner == f->slot->session && sess_frame_type(r) == PMSG_ANSWER && sess_frame_req(r) == f->slot->req)
+		f->is_answered = 1;
+}
+
+void xring_restore(struct exporter *x)
+{
+	int64_t res = 0;
+	struct ring_find f = { .slot = ring_before(x->cfg.store, &res) };
+	if (f.slot)
+		log_debug("streams: killed within a %s, result %lld", f.slot->is_write ? "write" : "read", (long long)res);
+	if (!f.slot || res < 0)
+		return;
+	if (f.slot->is_write) {
+		store_each(x->cfg.store, STORE_PROGRESS, ring_progress, &f);
+		if (f.progress)
+			f.progress->n_done = f.slot->base + (uint64_t)res;
+		return;
+	}
+	store_each(x->cfg.store, STORE_FRAME, ring_frame, &f);
+	if (f.is_answered)
+		return;
+	const struct sess s = { .owner = f.slot->session, .store = x->cfg.store };
+	const struct pmsg m = { .type = PMSG_ANSWER, .req = f.slot->req, .data = f.slot->data, .n_data = (size_t)res };
+	struct sess_frame *frame; /* found by its session among those of the store */
+	if (sess_frame_new(&s, &m, &frame) < 0)
+		log_warn("streams: out of memory for what was read last: %lld bytes are lost", (long long)res);
 }

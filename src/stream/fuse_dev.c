@@ -74,6 +74,16 @@ static int send_iov(int dev, struct fuse_out_header *h, struct iovec *v, int n)
 	return rc < 0 ? -errno : 0;
 }
 
+/* A request that was sent again is known to the kernel by its number with the mark only; callers need not know which one was. */
+static int send_reply(int dev, struct fuse_out_header *h, struct iovec *v, int n)
+{
+	int rc = send_iov(dev, h, v, n);
+	if (rc != -ENOENT)
+		return rc;
+	h->unique |= FUSE_DEV_UNIQUE_RESEND;
+	return send_iov(dev, h, v, n);
+}
+
 static struct iovec piece(const void *p, size_t n)
 {
 	union {
@@ -87,14 +97,14 @@ int fuse_dev_reply(int dev, uint64_t unique, int error, const void *p, size_t n)
 {
 	struct fuse_out_header h = { .unique = unique, .error = error };
 	struct iovec v[2] = { [1] = piece(p, n) };
-	return send_iov(dev, &h, v, error ? 1 : 2);
+	return send_reply(dev, &h, v, error ? 1 : 2);
 }
 
 int fuse_dev_reply2(int dev, uint64_t unique, const void *head, size_t head_n, const void *p, size_t n)
 {
 	struct fuse_out_header h = { .unique = unique };
 	struct iovec v[3] = { [1] = piece(head, head_n), [2] = piece(p, n) };
-	return send_iov(dev, &h, v, 3);
+	return send_reply(dev, &h, v, 3);
 }
 
 int fuse_dev_notify_poll(int dev, uint64_t kh)

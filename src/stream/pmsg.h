@@ -13,8 +13,8 @@
  *
  * After PMSG_RESTARTED the importer sends KEEP, then all requests that it still wants an answer to, with the numbers they had, then
  * RESYNCED. The exporter does those that it has not done, and answers those that it had done with what was not acknowledged: a
- * request takes effect once, also when agents are killed. (An effect whose answer was not yet written down is the gap: less than a
- * microsecond.) An importer acknowledges an answer only after its user has it.
+ * request takes effect once, also when agents are killed (see ring.h; without io_uring an agent that is killed within a call may repeat it).
+ * An importer acknowledges an answer only after its user has it.
  *
  * req: the number of the kernel's request, or bit 63 and a number of the importer's own. */
 #pragma once

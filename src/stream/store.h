@@ -28,6 +28,7 @@ enum store_type {
 	STORE_XHANDLE,
 	STORE_FRAME,    /* a message that is not acknowledged */
 	STORE_PROGRESS, /* a write that is done in part */
+	STORE_RING,     /* the read or write that is just being done */
 	STORE_PENDING,  /* a request of a kernel that cannot send it again */
 	STORE_TYPES,
 };
