@@ -78,6 +78,7 @@ static void arrive_fail(struct arrival *a, int status, const char *at)
 {
 	struct space *s = a->s;
 	struct proc *p = a->p;
+	int has_executed = a->state == AR_HELD;
 
 	log_debug("arrival of pid %d: %s: %s", a->image.pid, at, strerror(-status));
 	sm_move(arrive_states, &a->state, AR_DONE, "arrival", (uint64_t)a->image.pid);
@@ -86,9 +87,11 @@ static void arrive_fail(struct arrival *a, int status, const char *at)
 	if (p) {
 		p->arrival = NULL;
 		struct tracee *t = take_ptr(a->tracee);
-		if (t)
+		if (t && has_executed && a->comes_home && !a->done)
+			ghost_again(p, t);
+		else if (t)
 			trace_release(t);
-		if (!a->comes_home) {
+		if (!a->comes_home || a->done) {
 			pid_t outer = proc_outer(s, p);
 			if (outer > 0)
 				(void)kill(outer, SIGKILL);
@@ -236,6 +239,8 @@ static void fork_reported(void *ctx, struct proc *parent, int64_t result)
 	struct proc *p = proc_find(f->s, f->pid);
 	if (p && p->arrival && result < 0)
 		fork_done(p->arrival, parent, result);
+	else if (p && p->arrival && proc_watch_end(f->s, p) == -ESRCH)
+		arrive_gone(f->s, p->arrival);
 	free(f);
 }
 
@@ -279,6 +284,8 @@ static void leader_there(void *ctx, struct proc *leader, int status)
 	struct arrival *a = ctx;
 	(void)leader;
 	struct proc *parent = proc_find(a->s, a->image.ppid);
+	if (status == 0)
+		status = a->failed;
 	if (status < 0 || !parent)
 		arrive_fail(a, status < 0 ? status : -ESRCH, "group");
 	else
@@ -289,11 +296,13 @@ static void parent_there(void *ctx, struct proc *parent, int status)
 {
 	struct arrival *a = ctx;
 	const struct exec_image *im = &a->image;
+	if (status == 0)
+		status = a->failed;
 	if (status < 0) {
 		arrive_fail(a, status, "parent");
 		return;
 	}
-	if (im->leads_group || im->pgid == im->parent_pgid || im->pgid == im->sid) {
+	if (im->leads_group || im->pgid == im->parent_pgid || im->pgid == im->sid || group_is_here(a->s, im->pgid)) {
 		arrive_fork(a, parent);
 		return;
 	}
@@ -408,7 +417,7 @@ static void arrive_go(struct arrival *a)
 	p->placed_ns = clock_ns();
 	if (s->cfg.arrived)
 		s->cfg.arrived(s->cfg.ctx, p->pid, p->outer, a->image.features);
-	if (a->comes_home) {
+	if (a->comes_home && !a->done) {
 		/* Runs under its real parent again; a record is kept only if other nodes have ghosts of it. */
 		p->r->flags = 0;
 		if (p->r->ghosts[0] | p->r->ghosts[1] | p->r->ghosts[2])
@@ -450,7 +459,9 @@ static void held_stop(void *ctx, struct tracee *t, int status)
 			(void)fclose(f);
 		}
 	}
-	if (a->req) {
+	if (a->failed) {
+		arrive_fail(a, a->failed, "exec");
+	} else if (a->req) {
 		links_answer(take_ptr(a->req), 0, NULL, 0);
 	} else {
 		arrive_go(a);
@@ -529,63 +540,136 @@ static void on_place(void *ctx, uint16_t from, const uint8_t *msg, size_t n, str
 	imports_start(a);
 }
 
-static struct arrival *held_find(struct space *s, uint16_t from, const uint8_t *msg, size_t n)
+static struct arrival *arrival_find(struct space *s, uint16_t from, int32_t pid)
+{
+	struct arrival *a;
+	DL_FOREACH(s->arrivals, a)
+		if (a->image.pid == pid && a->from == from)
+			return a;
+	return NULL;
+}
+
+static int32_t pid_decode(const uint8_t *msg, size_t n)
 {
 	struct rd r;
 	rd_init(&r, msg, n);
 	int32_t pid = rd_i32(&r);
-	struct proc *p = rd_done(&r) == 0 ? proc_find(s, pid) : NULL;
-	return p && p->arrival && p->arrival->state == AR_HELD && p->arrival->from == from ? p->arrival : NULL;
+	return rd_done(&r) == 0 && pid > 0 ? pid : -1;
 }
 
 static void on_go(void *ctx, uint16_t from, const uint8_t *msg, size_t n)
 {
-	struct arrival *a = held_find(ctx, from, msg, n);
-	if (a)
+	struct arrival *a = arrival_find(ctx, from, pid_decode(msg, n));
+	if (a && a->state == AR_HELD)
 		arrive_go(a);
+}
+
+/* Its origin does not want it any more. Where callbacks are under way they find a->failed. */
+static void arrive_cancel(struct arrival *a, int status, const char *at)
+{
+	int is_executing = a->state == AR_EXEC && a->comes_home; /* what it becomes is seen at the event */
+	if (a->state >= AR_FORK && !is_executing)
+		arrive_fail(a, status, at);
+	else if (!a->failed)
+		a->failed = status;
 }
 
 static void on_abort(void *ctx, uint16_t from, const uint8_t *msg, size_t n)
 {
-	struct arrival *a = held_find(ctx, from, msg, n);
-	if (a)
-		arrive_fail(a, -ECANCELED, "abort");
+	struct space *s = ctx;
+	int32_t pid = pid_decode(msg, n);
+	struct arrival *a = arrival_find(s, from, pid);
+	if (a) {
+		arrive_cancel(a, -ECANCELED, "abort");
+		return;
+	}
+	/* A body whose ghost at home is gone: it was killed while no link was there. */
+	struct proc *p = proc_find(s, pid);
+	if (!p || p->r->kind != PREC_BODY || p->r->node != from)
+		return;
+	if (p->r->flags & PREC_EXITED) {
+		proc_forget(s, p);
+		return;
+	}
+	pid_t outer = proc_outer(s, p);
+	p->r->flags |= PREC_KILLED;
+	if (outer > 0)
+		(void)kill(outer, SIGKILL);
+}
+
+static void arrivals_cancel(struct space *s, uint16_t node, unsigned last, const char *at)
+{
+	struct arrival *a, *tmp;
+	DL_FOREACH_SAFE(s->arrivals, a, tmp)
+		if (a->from == node && a->state <= last)
+			arrive_cancel(a, -ECONNRESET, at);
 }
 
 void arrive_node_down(struct space *s, uint16_t node)
 {
-	struct arrival *a, *tmp;
-	DL_FOREACH_SAFE(s->arrivals, a, tmp) {
-		if (a->from == node && a->state == AR_HELD)
-			arrive_fail(a, -ECONNRESET, "origin died");
+	arrivals_cancel(s, node, AR_HELD, "origin died");
+}
+
+/* The calls by which they came ended with the link: their origin has gone on without them. Those that are held were answered, perhaps
+ * in vain: the origin is asked (MSG_PROC_SYNC). */
+void arrive_node_up(struct space *s, uint16_t node)
+{
+	arrivals_cancel(s, node, AR_EXEC, "link lost");
+}
+
+/* 0, or -errno: then everything of l is gone. */
+static int arrival_local(struct space *s, struct arrive_local *l, struct arrival **ret, struct err *e)
+{
+	struct arrival *a = arrival_new(s, &l->image);
+	for (uint32_t i = 0; a && i < a->image.n_fds; i++)
+		a->fds[i] = l->fds[i];
+	for (uint32_t i = 0; !a && i < l->image.n_fds; i++)
+		(void)close_fd(l->fds[i]);
+	free(l->fds);
+	l->fds = NULL;
+	if (!a) {
+		exec_image_fini(&l->image);
+		return err_set(e, -ENOMEM, "no memory");
 	}
+	a->from = s->self;
+	a->ctty = l->ctty;
+	a->ctx = l->ctx;
+	a->done = l->done;
+	a->state = AR_FORK;
+	int rc = exec_image_body(&a->image, a->ctty, &a->body_fd, &a->body_size, e);
+	if (rc < 0)
+		arrival_free(a);
+	else
+		*ret = a;
+	return rc;
+}
+
+int arrive_ghost_run(struct space *s, struct proc *p, struct arrive_local *l, struct err *e)
+{
+	struct arrival *a;
+	int rc = arrival_local(s, l, &a, e);
+	if (rc < 0)
+		return rc;
+	a->comes_home = 1;
+	a->p = p;
+	p->arrival = a;
+	proc_wake(s, p);
+	return 0;
 }
 
 int arrive_run(struct space *s, struct proc *root, struct watch *w, struct arrive_local *l, struct err *e)
 {
-	struct arrival *a = arrival_new(s, &l->image);
-	if (!a)
-		return err_set(e, -ENOMEM, "no memory");
-	for (uint32_t i = 0; i < a->image.n_fds; i++)
-		a->fds[i] = l->fds[i];
-	free(l->fds);
-	l->fds = NULL;
-	a->ctty = l->ctty;
-	a->ctx = l->ctx;
-	a->done = l->done;
-	int rc = exec_image_body(&a->image, a->ctty, &a->body_fd, &a->body_size, e);
-	if (rc == 0) {
-		a->state = AR_FORK;
-		w->any = a;
-		rc = proc_command(s, root, (struct stub_cmd){ STUB_FORK, 0, 0 }, NULL, NULL);
-		if (rc < 0)
-			(void)err_set(e, rc, "session %d: cannot fork", root->pid);
-	}
+	struct arrival *a;
+	int rc = arrival_local(s, l, &a, e);
+	if (rc < 0)
+		return rc;
+	rc = proc_command(s, root, (struct stub_cmd){ STUB_FORK, 0, 0 }, NULL, NULL);
 	if (rc < 0) {
-		w->any = NULL;
 		arrival_free(a);
+		return err_set(e, rc, "session %d: cannot fork", root->pid);
 	}
-	return rc;
+	w->any = a;
+	return 0;
 }
 
 void arrive_start(struct space *s)

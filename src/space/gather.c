@@ -39,6 +39,35 @@ static int has_children(pid_t outer)
 	return fd >= 0 && read(fd, &c, 1) == 1;
 }
 
+/* Whether the file of this line of maps has a name still. The text cannot tell: sem_open links the name to a temporary one that it
+ * removes, and "(deleted)" speaks of that. */
+static int mapping_has_name(pid_t outer, const char *line)
+{
+	char path[128];
+	struct stat st;
+	(void)snprintf(path, sizeof path, "/proc/%d/map_files/%.*s", outer, (int)strcspn(line, " "), line);
+	return stat(path, &st) < 0 || st.st_nlink > 0;
+}
+
+/* Memory that its parent shares with it, and by its name with what it will execute (named semaphores, shared memory objects, System V
+ * segments): until memory reaches across nodes they stay together. */
+static int memory_check(pid_t outer, struct err *e)
+{
+	char path[64], line[512];
+	(void)snprintf(path, sizeof path, "/proc/%d/maps", outer);
+	_cleanup_(fclose_p) FILE *f = fopen(path, "re");
+	while (f && fgets(line, sizeof line, f)) {
+		const char *mode = strchr(line, ' '), *name = strchr(line, '/');
+		if (!mode || strlen(mode) < 5 || mode[4] != 's' || !name)
+			continue;
+		if (strncmp(name, "/SYSV", 5) == 0)
+			return err_set(e, -EBUSY, "it shares a System V segment with its parent");
+		if (strncmp(name, "/dev/shm/", 9) == 0 && mapping_has_name(outer, line))
+			return err_set(e, -EBUSY, "it shares memory with its parent: %.*s", (int)strcspn(name, " \n"), name);
+	}
+	return 0;
+}
+
 static int movable_check(const struct space *s, pid_t outer, const struct procinfo *info, struct err *e)
 {
 	if (info->tracer)
@@ -58,7 +87,7 @@ static int movable_check(const struct space *s, pid_t outer, const struct procin
 		return err_set(e, -EXDEV, "its root directory is not that of the space");
 	if (has_children(outer))
 		return err_set(e, -ECHILD, "it has children here");
-	return 0;
+	return memory_check(outer, e);
 }
 
 /* --- descriptors --- */
@@ -185,6 +214,47 @@ static int fd_add(struct gather *g, pid_t outer, int pidfd, int number, struct e
 		}
 	}
 	im->n_fds++;
+	return 0;
+}
+
+static int own_fd_add(struct gather *g, uint32_t i, const int *fds, struct err *e)
+{
+	struct exec_fd *f = &g->image.fds[i];
+	uint64_t pos = 0;
+	uint32_t flags = 0, number = f->number;
+	int rc = fdinfo_read(getpid(), fds[i], &pos, &flags);
+	if (rc < 0)
+		return err_set(e, rc, "descriptor %u: fdinfo: %s", number, strerror(-rc));
+	free(f->path);
+	*f = (struct exec_fd){ .number = number, .flags = flags & ~(uint32_t)O_CLOEXEC, .offset = pos };
+	rc = fd_describe(getpid(), fds[i], f, e);
+	if (rc < 0 || f->kind != EXEC_FD_DELEGATED)
+		return rc;
+	f->offset = 0;
+	for (uint32_t k = 0; k < i && !f->same_as; k++) {
+		if (g->image.fds[k].kind == EXEC_FD_DELEGATED && same_description(getpid(), (uint32_t)fds[k], (uint32_t)fds[i])) {
+			f->same_as = 1;
+			f->alias = g->image.fds[k].number;
+		}
+	}
+	if (f->same_as)
+		return 0;
+	g->fds[i].fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+	return g->fds[i].fd < 0 ? err_set(e, -errno, "descriptor %u: dup: %m", number) : 0;
+}
+
+int gather_own_fds(struct gather *g, const int *fds, struct err *e)
+{
+	g->fds = calloc(g->image.n_fds + 1, sizeof *g->fds);
+	if (!g->fds)
+		return err_set(e, -ENOMEM, "no memory");
+	for (uint32_t i = 0; i < g->image.n_fds; i++)
+		g->fds[i] = (struct gather_fd){ (int)g->image.fds[i].number, -1 };
+	for (uint32_t i = 0; i < g->image.n_fds; i++) {
+		int rc = own_fd_add(g, i, fds, e);
+		if (rc < 0)
+			return rc;
+	}
 	return 0;
 }
 

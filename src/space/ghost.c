@@ -21,7 +21,7 @@
 #include "kern/rmem.h"
 #include "wire/msg.h"
 
-enum { GHOST_IDLE_MS = 2000, TICK_MS = 500 };
+enum { GHOST_IDLE_MS = 2000, GHOST_MAKE_MS = 4000, TICK_MS = 500 };
 
 /* --- making --- */
 
@@ -33,12 +33,27 @@ struct gget {
 static void gget_fail(struct space *s, int32_t pid, int status)
 {
 	struct proc *p = proc_find(s, pid);
-	if (!p)
+	if (!p || !p->getting)
 		return;
 	log_debug("ghost %d: %s", pid, strerror(-status));
 	free(p->getting);
 	p->getting = NULL;
 	proc_forget(s, p);
+}
+
+int group_is_here(struct space *s, int32_t pgid)
+{
+	struct proc *p, *tmp;
+	struct procinfo info = { 0 };
+	pid_t leader = nspid_outer(&s->ns, pgid);
+	if (leader > 0)
+		return procinfo_stat(leader, &info) == 0 && info.pgid == leader;
+	HASH_ITER(hh, s->procs, p, tmp) { /* its leader has ended */
+		pid_t outer = p->r->pgid == pgid && (p->r->kind == PREC_BODY || p->is_settled) ? proc_outer(s, p) : -1;
+		if (outer > 0 && procinfo_stat(outer, &info) == 0 && info.pgid > 0 && nspid_tid(&s->ns, info.pgid) == pgid)
+			return 1;
+	}
+	return 0;
 }
 
 static void gget_grouped(void *ctx, struct proc *p, int64_t result)
@@ -91,6 +106,10 @@ static void gget_born(struct space *s, struct proc *p)
 		return;
 	}
 	*lw = (struct leader_wait){ s, p->pid };
+	if (group_is_here(s, g.pgid)) {
+		gget_leader_there(lw, NULL, 0);
+		return;
+	}
 	struct ghost_spec leader = { .pid = g.pgid, .pgid = g.pgid, .sid = g.sid, .node = g.node };
 	if (ghost_get(s, &leader, gget_leader_there, lw) < 0) {
 		free(lw);
@@ -98,12 +117,19 @@ static void gget_born(struct space *s, struct proc *p)
 	}
 }
 
+struct gget_fork {
+	struct space *s;
+	int32_t pid;
+};
+
 static void gget_forked(void *ctx, struct proc *forker, int64_t result)
 {
-	struct gget *g = ctx;
+	struct gget_fork *f = ctx;
+	struct proc *p = proc_find(f->s, f->pid);
 	(void)forker;
-	if (result < 0)
-		gget_fail(g->s, g->spec.pid, (int)result);
+	if (p && p->getting && (result < 0 || proc_watch_end(f->s, p) == -ESRCH))
+		gget_fail(f->s, f->pid, result < 0 ? (int)result : -ESRCH);
+	free(f);
 }
 
 /* A session being made: two answers, the fork's and the listener's. */
@@ -138,6 +164,9 @@ static void gget_session(void *ctx, const struct zyg_msg *m, int fd)
 {
 	struct session_make *make = ctx;
 	session_answer(make, m, fd);
+	struct proc *p = m->op == ZYG_FORKED && m->result == 0 ? proc_find(make->s, make->sid) : NULL;
+	if (p && p->getting)
+		(void)proc_watch_end(make->s, p);
 	if (m->result < 0 || ++make->n_answers == 2)
 		free(make);
 }
@@ -146,7 +175,7 @@ static void gget_session(void *ctx, const struct zyg_msg *m, int fd)
 static struct proc *forker_find(struct space *s, int32_t sid)
 {
 	struct proc *p = proc_find(s, sid);
-	if (p && (p->r->kind == PREC_GHOST || (p->r->flags & PREC_SESSION)))
+	if (p && !(p->r->flags & PREC_EXITED) && (p->r->kind == PREC_GHOST || (p->r->flags & PREC_SESSION)))
 		return p;
 	struct proc *tmp;
 	HASH_ITER(hh, s->procs, p, tmp) {
@@ -188,12 +217,14 @@ static int gget_after_session(struct space *s, const struct ghost_spec *g, void 
 
 static void gget_forker_there(void *ctx, struct proc *forker, int status)
 {
-	struct gget *g = ctx;
+	struct gget_fork *f = ctx;
 	int rc = status;
 	if (forker)
-		rc = proc_command(g->s, forker, (struct stub_cmd){ STUB_FORK, g->spec.pid, 0 }, gget_forked, g);
-	if (rc < 0)
-		gget_fail(g->s, g->spec.pid, rc);
+		rc = proc_command(f->s, forker, (struct stub_cmd){ STUB_FORK, f->pid, 0 }, gget_forked, f);
+	if (rc == 0)
+		return;
+	gget_fail(f->s, f->pid, rc);
+	free(f);
 }
 
 int ghost_get(struct space *s, const struct ghost_spec *g, void (*fn)(void *ctx, struct proc *p, int status), void *ctx)
@@ -201,6 +232,8 @@ int ghost_get(struct space *s, const struct ghost_spec *g, void (*fn)(void *ctx,
 	struct proc *p = proc_find(s, g->pid);
 	if (p && p->r->kind == PREC_GHOST && (p->r->flags & PREC_EXITED))
 		return -EAGAIN; /* just ending */
+	if (p && p->r->kind != PREC_GHOST && !(p->r->flags & PREC_SESSION))
+		return -EEXIST; /* the real one: it cannot be told to fork */
 	if (p)
 		return proc_when_ready(s, p, fn, ctx);
 
@@ -221,6 +254,7 @@ int ghost_get(struct space *s, const struct ghost_spec *g, void (*fn)(void *ctx,
 		return -ENOSPC;
 	}
 	p->getting = get;
+	p->since_ms = clock_ms();
 	p->r->pgid = g->pgid;
 	p->r->sid = g->sid;
 	p->r->ppid = forker ? forker->pid : 0;
@@ -228,7 +262,14 @@ int ghost_get(struct space *s, const struct ghost_spec *g, void (*fn)(void *ctx,
 		p->r->watch = forker->r->watch;
 	int rc = proc_when_ready(s, p, fn, ctx);
 	if (rc == 0 && forker) {
-		rc = proc_when_ready(s, forker, gget_forker_there, get);
+		struct gget_fork *f = malloc(sizeof *f);
+		rc = f ? 0 : -ENOMEM;
+		if (f) {
+			*f = (struct gget_fork){ s, g->pid };
+			rc = proc_when_ready(s, forker, gget_forker_there, f);
+			if (rc < 0)
+				free(f);
+		}
 	} else if (rc == 0) {
 		struct session_make *make = malloc(sizeof *make);
 		struct zyg_cmd c = { .op = ZYG_SESSION, .pid = g->pid };
@@ -293,6 +334,7 @@ void ghost_next(struct trap *t, struct proc *p, int64_t result)
 	struct stub_cmd c = { STUB_EXIT, 0, 0 };
 	if (p && !(p->arrival && arrive_next(t, p->arrival, &c)))
 		c = command_pick(p);
+	p = proc_find(s, pid);
 	if (rmem_write((pid_t)t->req.pid, (struct raddr){ t->req.data.args[1] }, &c, sizeof c) < 0) {
 		trap_return(t, 0, EFAULT);
 		return;
@@ -431,6 +473,18 @@ void body_stopped(struct space *s, struct proc *p, int status)
 	(void)links_send(s->links, p->r->node, MSG_PROC_STOPPED, w.p, w.n);
 }
 
+/* Bodies whose ghost parent ended before it could reap them: pid 1 has, and nobody waits for their status. */
+static void children_orphan(struct space *s, int32_t parent)
+{
+	struct proc *p, *tmp;
+	HASH_ITER(hh, s->procs, p, tmp) {
+		if (p->r->kind != PREC_BODY || p->r->ppid != parent || !p->has_ended || (p->r->flags & PREC_EXITED))
+			continue;
+		p->r->flags |= PREC_EXITED;
+		body_report(s, p);
+	}
+}
+
 void proc_ended(struct space *s, struct proc *p)
 {
 	if (p->end)
@@ -439,18 +493,27 @@ void proc_ended(struct space *s, struct proc *p)
 		arrive_gone(s, p->arrival);
 		return;
 	}
+	if (p->placing)
+		place_gone(s, p->placing);
+	if (p->getting) {
+		gget_fail(s, p->pid, -ESRCH);
+		return;
+	}
 	switch ((enum prec_kind)p->r->kind) {
 	case PREC_GHOST:
 		if ((p->r->flags & PREC_HOME) && !(p->r->flags & PREC_EXITED)) /* killed by force: so is its body */
 			signal_forward(s, p, SIGKILL, SI_USER, 0, 0, 0);
+		children_orphan(s, p->pid);
 		proc_forget(s, p);
 		return;
 	case PREC_BODY: {
 		if (p->r->flags & PREC_EXITED)
 			return;
 		struct proc *parent = proc_find(s, p->r->ppid);
-		if (parent && parent->r->kind == PREC_GHOST)
+		if (parent && parent->r->kind == PREC_GHOST) {
+			p->has_ended = 1;
 			return; /* it reaps and reports, with the status */
+		}
 		p->r->flags |= PREC_EXITED;
 		body_report(s, p);
 		return;
@@ -478,7 +541,7 @@ static void ghost_unstop(struct space *s, struct proc *p)
 	(void)kill(outer, SIGCONT);
 }
 
-static void ghost_finish(struct space *s, struct proc *p, int status)
+void ghost_finish(struct space *s, struct proc *p, int status)
 {
 	p->r->status = status;
 	p->r->flags = (p->r->flags & ~(unsigned)PREC_STOPPED) | PREC_EXITED;
@@ -561,18 +624,86 @@ static void on_stopped(void *ctx, uint16_t from, const uint8_t *msg, size_t n)
 
 /* --- node events --- */
 
+enum { SYNC_BODY = 1, SYNC_PARENT = 2, SYNC_MAX = 100000 };
+
+/* What we have of node's processes: it says which of them are not wanted any more. */
+static void sync_send(struct space *s, uint16_t node)
+{
+	_cleanup_(wr_fini) struct wr w = { 0 };
+	uint32_t n = 0;
+	struct proc *p, *tmp;
+	wr_u32(&w, 0);
+	HASH_ITER(hh, s->procs, p, tmp) {
+		int is_body = p->r->kind == PREC_BODY && !(p->r->flags & PREC_EXITED);
+		int is_parent = p->r->kind == PREC_GHOST && !(p->r->flags & (PREC_HOME | PREC_EXITED));
+		int comes_home = p->arrival && p->r->kind == PREC_GHOST;
+		if (p->r->node != node || n == SYNC_MAX || !(is_body || is_parent || comes_home))
+			continue;
+		wr_u8(&w, is_parent ? SYNC_PARENT : SYNC_BODY);
+		wr_i32(&w, p->pid);
+		n++;
+	}
+	wr_put_u32(&w, 0, n);
+	if (n && wr_done(&w) == 0)
+		(void)links_send(s->links, node, MSG_PROC_SYNC, w.p, w.n);
+}
+
+static void pid_tell_node(struct space *s, uint16_t node, uint16_t type, int32_t pid)
+{
+	_cleanup_(wr_fini) struct wr w = { 0 };
+	wr_i32(&w, pid);
+	if (wr_done(&w) == 0)
+		(void)links_send(s->links, node, type, w.p, w.n); /* the link is lost again: so is the question */
+}
+
+static void on_sync(void *ctx, uint16_t from, const uint8_t *msg, size_t n)
+{
+	struct space *s = ctx;
+	struct rd r;
+	rd_init(&r, msg, n);
+	uint32_t count = rd_count(&r, SYNC_MAX, 5);
+	for (uint32_t i = 0; i < count; i++) {
+		uint8_t what = rd_u8(&r);
+		int32_t pid = rd_i32(&r);
+		struct proc *p = proc_find(s, pid);
+		if (r.bad)
+			break;
+		if (what == SYNC_PARENT) {
+			if (!p && nspid_outer(&s->ns, pid) <= 0)
+				pid_tell_node(s, from, MSG_PROC_PARENT_GONE, pid);
+		} else if (p && p->r->kind == PREC_GHOST && p->r->node == from && (p->r->flags & PREC_HOME)) {
+			pid_tell_node(s, from, MSG_EXEC_GO, pid);
+		} else if (p && p->r->kind == PREC_GHOST && (p->r->flags & PREC_HOME)) {
+			continue; /* it moved on */
+		} else if (!place_is_under_way(s, pid, from)) {
+			pid_tell_node(s, from, MSG_EXEC_ABORT, pid);
+		}
+	}
+	if (rd_done(&r) < 0)
+		log_warn("node %u: bad list of processes, the rest is ignored", from);
+}
+
 void space_node_up(struct space *s, uint16_t node)
 {
+	arrive_node_up(s, node);
+	sync_send(s, node);
 	struct proc *p, *tmp;
 	HASH_ITER(hh, s->procs, p, tmp) {
-		if (p->r->kind == PREC_BODY && (p->r->flags & PREC_UNACKED) && p->r->node == node)
+		if (p->r->node != node)
+			continue;
+		if (p->r->kind == PREC_BODY && (p->r->flags & PREC_UNACKED))
 			exited_send(s, p);
+		uint64_t unsent = p->unsent;
+		p->unsent = 0;
+		for (int sig = 1; p->r->kind == PREC_GHOST && sig <= 64; sig++)
+			if (unsent & (1ull << (sig - 1)))
+				signal_forward(s, p, sig, SI_USER, 0, 0, 0);
 	}
 }
 
 void space_node_dead(struct space *s, uint16_t node)
 {
-	place_node_down(s, node);
+	place_node_dead(s, node);
 	arrive_node_down(s, node);
 	struct proc *p, *tmp;
 	HASH_ITER(hh, s->procs, p, tmp) {
@@ -608,6 +739,10 @@ static void on_tick(uv_timer_t *timer)
 	uint64_t now = clock_ms();
 	struct proc *p, *tmp;
 	HASH_ITER(hh, s->procs, p, tmp) {
+		if (p->getting && now - p->since_ms > GHOST_MAKE_MS) {
+			gget_fail(s, p->pid, -ETIMEDOUT); /* killed before it could ask for its first command */
+			return;                           /* others may be gone with it: the rest at the next tick */
+		}
 		if (p->r->kind != PREC_GHOST || (p->r->flags & (PREC_HOME | PREC_EXITED)) || !p->is_settled || p->n_children || p->n_queue)
 			continue;
 		if (!p->idle_since_ms)
@@ -624,6 +759,7 @@ void ghost_start(struct space *s)
 	links_handle(s->links, MSG_PROC_EXITED_ACK, on_exited_ack, s);
 	links_handle(s->links, MSG_PROC_PARENT_GONE, on_parent_gone, s);
 	links_handle(s->links, MSG_PROC_STOPPED, on_stopped, s);
+	links_handle(s->links, MSG_PROC_SYNC, on_sync, s);
 	(void)uv_timer_init(s->loop, &s->tick);
 	s->tick.data = s;
 	uint64_t tick_ms = s->cfg.ghost_idle_ms && s->cfg.ghost_idle_ms < TICK_MS ? s->cfg.ghost_idle_ms : TICK_MS;

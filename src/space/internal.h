@@ -36,15 +36,17 @@ struct proc {
 	int is_ready;         /* has asked for a command once */
 	int is_settled;       /* a ghost that is where it belongs: can be a parent */
 	struct gget *getting; /* being made */
+	int has_ended;        /* a body whose parent here is to report its end */
 	int is_idle;          /* was told to wait: must be woken for a command */
 	unsigned n_children;  /* bodies here whose parent this ghost is */
-	uint64_t idle_since_ms;
+	uint64_t idle_since_ms, since_ms;
 	uint32_t suppress[65]; /* signals that come to this ghost by a group kill whose other half went to its body already */
 	uint64_t suppress_ms;
 	struct waiter *waiters; /* for is_settled */
 	struct arrival *arrival;
-	struct placing *placing;
+	struct placing *placing; /* of a command that starts elsewhere, under way */
 	struct session *session; /* PREC_SESSION */
+	uint64_t unsent;         /* bit s-1: signal s came to this ghost while there was no link */
 	uv_poll_t *end;       /* watch on pidfd */
 	int pidfd;
 	uint64_t placed_ns;
@@ -89,7 +91,8 @@ struct watch {
 	int fd;
 	uv_poll_t poll;
 	int32_t sid;          /* session that installed the filter */
-	struct arrival *any;  /* a child forked without a number is expected */
+	struct arrival *any;  /* a child forked without a number is expected: it is to run here, */
+	struct placing *any_placing; /* or to be a ghost */
 };
 
 struct trap {
@@ -145,6 +148,10 @@ int ghost_get(struct space *s, const struct ghost_spec *g, void (*fn)(void *ctx,
 void ghost_next(struct trap *t, struct proc *p, int64_t result);
 void ghost_signal(struct trap *t, struct proc *p);
 void ghost_child(struct trap *t, struct proc *p);
+/* Its body has ended with this wait status: so does it. */
+void ghost_finish(struct space *s, struct proc *p, int status);
+/* Whether there is a group with this number here that a process can join. */
+int group_is_here(struct space *s, int32_t pgid);
 /* The process has ended (its pidfd says so). */
 void proc_ended(struct space *s, struct proc *p);
 void ghost_start(struct space *s);
@@ -174,12 +181,29 @@ struct arrive_local {
 	void *ctx;
 	void (*done)(void *ctx, struct proc *p, int status, const char *at); /* p executes already when status is 0 */
 };
+/* On failure l is gone too and done does not come. */
 int arrive_run(struct space *s, struct proc *root, struct watch *w, struct arrive_local *l, struct err *e);
+/* The same in p, a ghost that root has forked for it: its pid is in the image. */
+int arrive_ghost_run(struct space *s, struct proc *p, struct arrive_local *l, struct err *e);
+void arrive_node_up(struct space *s, uint16_t node);
+
+/* --- again.c --- */
+/* The process of p, held by t at its exec event, becomes a ghost again; t is taken. */
+void ghost_again(struct proc *p, struct tracee *t);
 
 /* --- place.c --- */
 void place_end(struct space *s);
 void trap_exec(struct trap *t);
-void place_node_down(struct space *s, uint16_t node);
+void place_node_dead(struct space *s, uint16_t node);
+/* A command of a `pando run` session that shall start on node: root forks a ghost for it. If node does not take it, it runs here. As
+ * arrive_run otherwise; done's p is a ghost then. */
+int place_run(struct space *s, struct proc *root, struct watch *w, uint16_t node, struct arrive_local *l, struct err *e);
+/* The process that root forked for it is p. */
+void place_bind(struct placing *pl, struct proc *p);
+/* The ghost of it has ended. */
+void place_gone(struct space *s, struct placing *pl);
+/* Whether pid is on its way to node: what node asks about it is answered by the placement. */
+int place_is_under_way(struct space *s, int32_t pid, uint16_t node);
 
 /* --- signal.c --- */
 void signal_start(struct space *s);

@@ -64,7 +64,9 @@ struct placing {
 	int status;          /* the target's answer */
 	int is_asked;        /* the call was sent and is not answered yet */
 	int is_dead;         /* the caller ended meanwhile */
+	int is_lost;         /* the node has died meanwhile */
 	int ghost_fd;        /* number in the caller */
+	struct arrive_local *run; /* owned: a command without a process of its own that waits; the ghost is there already */
 	struct user_regs_struct regs; /* of the caller at its stop */
 	uint64_t start_ns;
 	struct placing *prev, *next;
@@ -81,6 +83,12 @@ static void pid_send(struct placing *pl, uint16_t type)
 
 static void placing_free(struct placing *pl)
 {
+	struct arrive_local *l = pl->run;
+	for (uint32_t i = 0; l && l->fds && i < pl->g.image.n_fds; i++)
+		(void)close_fd(l->fds[i]);
+	if (l)
+		free(l->fds);
+	free(l);
 	gather_fini(&pl->g);
 	DL_DELETE(pl->s->placings, pl);
 	free(pl);
@@ -96,6 +104,36 @@ static void exports_undo(struct placing *pl)
 	}
 }
 
+/* The command of pl, which has not begun, runs in its ghost after all; or, dead, not at all. */
+static void run_local(struct placing *pl)
+{
+	struct space *s = pl->s;
+	struct arrive_local *l = take_ptr(pl->run);
+	struct proc *p = proc_find(s, pl->g.image.pid);
+	struct err e = { 0 };
+	int status = -ESRCH;
+
+	if (p && !pl->is_dead) {
+		p->placing = NULL;
+		l->image = pl->g.image;
+		pl->g.image = (struct exec_image){ .pid = p->pid };
+		free(take_ptr(pl->g.fds)); /* closed when they were exported */
+		for (uint32_t i = 0; i < l->image.n_fds; i++)
+			l->image.fds[i] = (struct exec_fd){ .number = l->image.fds[i].number, .kind = EXEC_FD_DELEGATED, .path = l->image.fds[i].path };
+		status = arrive_ghost_run(s, p, l, &e);
+	} else {
+		for (uint32_t i = 0; i < pl->g.image.n_fds; i++)
+			(void)close_fd(l->fds[i]);
+		free(l->fds);
+	}
+	if (status < 0)
+		l->done(l->ctx, NULL, status, "setup");
+	free(l);
+	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->g.image.pid);
+	if (!pl->n_left && !pl->is_asked)
+		placing_free(pl);
+}
+
 /* The call goes on here. */
 static void place_local(struct placing *pl, const char *why)
 {
@@ -103,6 +141,10 @@ static void place_local(struct placing *pl, const char *why)
 		pl->s->cfg.unplaced(pl->s->cfg.ctx, pl->trap.pid, pl->node, pl->status, why);
 	log_debug("pid %d: %s to node %u: %s, runs here", pl->trap.pid, pl->g.image.path ? pl->g.image.path : "exec", pl->node, why);
 	exports_undo(pl);
+	if (pl->run) {
+		run_local(pl);
+		return;
+	}
 	struct tracee *t = take_ptr(pl->tracee);
 	if (t)
 		trace_release(t); /* asks for a stop, which comes once the call is answered */
@@ -195,7 +237,11 @@ static void parent_note(struct space *s, int32_t ppid, uint16_t node)
 	struct proc *p = proc_find(s, ppid);
 	if (!p) {
 		p = proc_new(s, ppid, PREC_LOCAL, s->self);
-		if (!p || proc_watch_end(s, p) < 0) {
+		if (!p || proc_watch_end(s, p) < 0) { /* it has ended meanwhile */
+			_cleanup_(wr_fini) struct wr w = { 0 };
+			wr_i32(&w, ppid);
+			if (wr_done(&w) == 0)
+				(void)links_send(s->links, node, MSG_PROC_PARENT_GONE, w.p, w.n);
 			if (p)
 				proc_forget(s, p);
 			return;
@@ -227,6 +273,10 @@ static void ghost_done(struct placing *pl)
 	} else {
 		log_error("process table is full: pid %d has a ghost that nobody knows", im->pid);
 	}
+	if (p)
+		(void)proc_watch_end(s, p); /* from now on: it may be killed before it asks for its first command */
+	if (p && pl->is_lost)
+		ghost_finish(s, p, SIGKILL);
 	parent_note(s, im->ppid, pl->node);
 	trace_detach(take_ptr(pl->tracee), 0);
 	pid_send(pl, MSG_EXEC_GO);
@@ -234,6 +284,24 @@ static void ghost_done(struct placing *pl)
 		s->cfg.placed(s->cfg.ctx, im->pid, pl->node);
 	log_debug("pid %d: %s runs on node %u after %lu us", im->pid, im->path, pl->node,
 		  (unsigned long)((clock_ns() - pl->start_ns) / 1000));
+	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)im->pid);
+	placing_free(pl);
+}
+
+/* The ghost is there, only its record changes. */
+static void run_done(struct placing *pl)
+{
+	struct space *s = pl->s;
+	struct arrive_local *l = pl->run;
+	const struct exec_image *im = &pl->g.image;
+	struct proc *p = proc_find(s, im->pid);
+	p->placing = NULL;
+	p->placed_ns = pl->start_ns;
+	parent_note(s, im->ppid, pl->node);
+	pid_send(pl, MSG_EXEC_GO);
+	if (s->cfg.placed)
+		s->cfg.placed(s->cfg.ctx, im->pid, pl->node);
+	l->done(l->ctx, p, 0, NULL);
 	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)im->pid);
 	placing_free(pl);
 }
@@ -308,7 +376,7 @@ static void place_answered(void *ctx, int status, const uint8_t *p, size_t n)
 	if (status < 0) {
 		char words[96];
 		(void)snprintf(words, sizeof words, "%s (%.*s)", strerror(-status), (int)(n < 60 ? n : 60), (const char *)p);
-		if (pl->is_dead) {
+		if (pl->is_dead && !pl->run) {
 			exports_undo(pl);
 			sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->trap.pid);
 			placing_free(pl);
@@ -321,12 +389,19 @@ static void place_answered(void *ctx, int status, const uint8_t *p, size_t n)
 	}
 	if (pl->is_dead) {
 		pid_send(pl, MSG_EXEC_ABORT);
+		if (pl->run) {
+			place_local(pl, "it was killed");
+			return;
+		}
 		exports_undo(pl);
 		sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->trap.pid);
 		placing_free(pl);
 		return;
 	}
-	ghost_begin(pl);
+	if (pl->run)
+		run_done(pl);
+	else
+		ghost_begin(pl);
 }
 
 static void place_ask(struct placing *pl)
@@ -490,11 +565,100 @@ void trap_exec(struct trap *t)
 		place_begin(t, node);
 }
 
-void place_node_down(struct space *s, uint16_t node)
+void place_node_dead(struct space *s, uint16_t node)
 {
-	/* Calls under way end by themselves (links: -ECONNRESET); later steps end by the death of their ghost's body. */
+	/* Calls under way end by themselves (links: -ECONNRESET); what is beyond them ends like any body there. */
+	struct placing *pl;
+	DL_FOREACH(s->placings, pl)
+		if (pl->node == node)
+			pl->is_lost = 1;
+}
+
+int place_is_under_way(struct space *s, int32_t pid, uint16_t node)
+{
+	struct placing *pl;
+	DL_FOREACH(s->placings, pl)
+		if (pl->g.image.pid == pid && pl->node == node && pl->state >= PL_STOPPING && pl->state != PL_DONE)
+			return 1;
+	return 0;
+}
+
+/* --- a command of `pando run` that starts on another node --- */
+
+void place_gone(struct space *s, struct placing *pl)
+{
 	(void)s;
-	(void)node;
+	pl->is_dead = 1; /* what is under way comes back and finds it so */
+}
+
+static void run_grouped(void *ctx, struct proc *p, int64_t result)
+{
+	struct space *s = ctx;
+	(void)s;
+	(void)result;
+	if (p)
+		proc_settle(p);
+}
+
+void place_bind(struct placing *pl, struct proc *p)
+{
+	struct space *s = pl->s;
+	struct exec_image *im = &pl->g.image;
+	struct err e = { 0 };
+
+	im->pid = im->pgid = p->pid;
+	pl->trap.pid = p->pid;
+	p->placing = pl;
+	proc_become(s, p, PREC_GHOST, pl->node);
+	p->r->flags = PREC_HOME;
+	p->r->ppid = im->ppid;
+	p->r->pgid = p->pid;
+	p->r->sid = im->sid;
+	p->r->uid = im->uid[0];
+	int rc = proc_command(s, p, (struct stub_cmd){ STUB_SETPGID, 0, 0 }, run_grouped, s);
+	if (rc < 0)
+		(void)err_set(&e, rc, "its group cannot be made");
+	if (rc == 0)
+		rc = gather_own_fds(&pl->g, pl->run->fds, &e);
+	if (rc == 0)
+		rc = s->cfg.files(s->cfg.ctx, proc_outer(s, p), im, pl->node, &im->files, &im->files_n, &e);
+	if (rc < 0)
+		place_local(pl, e.text);
+	else
+		exports_start(pl);
+}
+
+int place_run(struct space *s, struct proc *root, struct watch *w, uint16_t node, struct arrive_local *l, struct err *e)
+{
+	struct placing *pl = calloc(1, sizeof *pl);
+	struct arrive_local *run = malloc(sizeof *run);
+	int rc = pl && run ? 0 : -ENOMEM;
+	if (rc == 0)
+		rc = proc_command(s, root, (struct stub_cmd){ STUB_FORK, 0, 0 }, NULL, NULL);
+	if (rc < 0) {
+		for (uint32_t i = 0; i < l->image.n_fds; i++)
+			(void)close_fd(l->fds[i]);
+		free(l->fds);
+		exec_image_fini(&l->image);
+		free(pl);
+		free(run);
+		return err_set(e, rc, "session %d: cannot fork", root->pid);
+	}
+	*run = *l;
+	run->image = (struct exec_image){ 0 };
+	pl->s = s;
+	pl->node = node;
+	pl->run = run;
+	pl->watch = w->index;
+	pl->start_ns = clock_ns();
+	pl->g.image = l->image;
+	struct exec_image *im = &pl->g.image;
+	im->home = s->self;
+	im->ppid = im->sid = im->parent_pgid = im->parent_sid = root->pid;
+	im->leads_group = im->parent_leads_group = 1;
+	DL_APPEND(s->placings, pl);
+	w->any_placing = pl;
+	return 0;
 }
 
 void place_end(struct space *s)

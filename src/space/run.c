@@ -61,6 +61,18 @@ static void command_there(void *ctx, struct proc *p, int status, const char *at)
 	se->run.started(se->run.ctx, 0, p->pid, NULL);
 }
 
+/* Where the command is to start: as asked, or as the policy says. With the terminal it stays, unless asked otherwise. */
+static uint16_t session_node(struct session *se, struct proc *root)
+{
+	struct space *s = se->s;
+	uint16_t node = se->run.node;
+	if (!node && se->run.tty_number < 0) {
+		struct space_place q = { .path = se->run.image.path, .pid = root->pid, .outer = proc_outer(s, root), .sid = root->pid };
+		node = s->cfg.place(s->cfg.ctx, &q);
+	}
+	return node >= 1 && node <= NODE_MAX && links_is_up(s->links, node) ? node : s->self;
+}
+
 static void root_has_tty(void *ctx, struct proc *root, int64_t result)
 {
 	struct session *se = ctx;
@@ -70,9 +82,10 @@ static void root_has_tty(void *ctx, struct proc *root, int64_t result)
 		return;
 	}
 	struct arrive_local l = { .image = se->run.image, .fds = se->run.fds, .ctty = se->run.tty_number, .ctx = se, .done = command_there };
+	uint16_t node = session_node(se, root);
 	se->run.image = (struct exec_image){ 0 };
 	se->run.fds = NULL;
-	int rc = arrive_run(se->s, root, se->w, &l, &e);
+	int rc = node == se->s->self ? arrive_run(se->s, root, se->w, &l, &e) : place_run(se->s, root, se->w, node, &l, &e);
 	if (rc < 0)
 		session_fail(se, rc, "setup");
 }

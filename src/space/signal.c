@@ -265,12 +265,30 @@ static void on_sig_proc(void *ctx, uint16_t from, const uint8_t *msg, size_t n, 
 	deliver(s, &g, answer_send, a);
 }
 
+struct forward {
+	struct space *s;
+	int32_t pid;
+	int signo;
+};
+
+/* Without a link it is kept and sent when there is one again. */
+static void forward_keep(struct space *s, int32_t pid, int signo)
+{
+	struct proc *p = proc_find(s, pid);
+	if (p && p->r->kind == PREC_GHOST && signo >= 1 && signo <= 64)
+		p->unsent |= 1ull << (signo - 1);
+}
+
 static void forwarded(void *ctx, int status, const uint8_t *p, size_t n)
 {
+	struct forward *f = ctx;
 	(void)p;
 	(void)n;
-	if (status < 0 && status != -ESRCH)
-		log_debug("signal to pid %d: %s", (int)(intptr_t)ctx, strerror(-status));
+	if (status == -ECONNRESET)
+		forward_keep(f->s, f->pid, f->signo);
+	else if (status < 0 && status != -ESRCH)
+		log_debug("signal to pid %d: %s", f->pid, strerror(-status));
+	free(f);
 }
 
 void signal_forward(struct space *s, struct proc *p, int signo, int code, int32_t from, uint32_t uid, uint64_t value)
@@ -282,10 +300,17 @@ void signal_forward(struct space *s, struct proc *p, int signo, int code, int32_
 	_cleanup_(wr_fini) struct wr w = { 0 };
 	sig_encode(&g, &w);
 	int rc = wr_done(&w);
+	struct forward *f = rc == 0 ? malloc(sizeof *f) : NULL;
+	if (!f) {
+		log_warn("signal %d to pid %d on node %u: no memory, lost", signo, p->pid, p->r->node);
+		return;
+	}
+	*f = (struct forward){ s, p->pid, signo };
+	rc = links_call(s->links, p->r->node, MSG_SIG_PROC, w.p, w.n, SIGNAL_TIMEOUT_MS, forwarded, f);
 	if (rc == 0)
-		rc = links_call(s->links, p->r->node, MSG_SIG_PROC, w.p, w.n, SIGNAL_TIMEOUT_MS, forwarded, (void *)(intptr_t)p->pid);
-	if (rc < 0)
-		log_warn("signal %d to pid %d on node %u: %s", signo, p->pid, p->r->node, strerror(-rc));
+		return;
+	forward_keep(s, p->pid, signo);
+	free(f);
 }
 
 /* --- trapped calls --- */

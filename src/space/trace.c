@@ -23,7 +23,7 @@ static void tracees_ask(struct space *s)
 			/* fn may have freed others: start again */
 			tmp = s->tracees;
 		} else if (got < 0 && errno == ECHILD) {
-			t->fn(t->ctx, t, 0x7f7f7f); /* no such task any more: neither exited, signaled nor stopped */
+			t->fn(t->ctx, t, SIGKILL); /* no such task any more: its number went to another in an exec */
 			tmp = s->tracees;
 		}
 	}

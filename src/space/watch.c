@@ -55,6 +55,15 @@ int trap_valid(const struct trap *t)
 static struct proc *stranger_adopt(struct trap *t)
 {
 	struct watch *w = t->w;
+	if (w->any_placing) {
+		struct proc *g = proc_new(t->s, t->pid, PREC_GHOST, t->s->self);
+		if (g) {
+			g->r->watch = w->index;
+			g->outer = (pid_t)t->req.pid;
+			place_bind(take_ptr(w->any_placing), g);
+		}
+		return proc_find(t->s, t->pid);
+	}
 	if (!w->any)
 		return NULL;
 	struct proc *p = proc_new(t->s, t->pid, PREC_LOCAL, t->s->self);
@@ -186,9 +195,8 @@ void watch_free(struct watch *w, uv_close_cb cb)
 	(void)snprintf(name, sizeof name, "watch-%u", w->index);
 	(void)s->cfg.keep.drop(s->cfg.keep.ctx, name);
 	s->watches[w->index] = NULL;
-	(void)uv_poll_stop(&w->poll);
+	uv_close((uv_handle_t *)&w->poll, cb ? cb : watch_closed); /* before the descriptor: it leaves the epoll set by its number */
 	w->fd = close_fd(w->fd);
-	uv_close((uv_handle_t *)&w->poll, cb ? cb : watch_closed);
 }
 
 void watch_end(struct space *s)

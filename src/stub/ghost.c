@@ -120,6 +120,7 @@ static long command_run(const struct stub_cmd *c)
 	case STUB_SETSID:
 		return sys0(SYS_setsid);
 	case STUB_EXIT:
+		children_report(); /* the ends of bodies below it that it has not seen yet */
 		return sys1(SYS_exit_group, c->arg);
 	case STUB_DIE:
 		die_by(c->arg);
@@ -129,6 +130,8 @@ static long command_run(const struct stub_cmd *c)
 		return 0;
 	case STUB_BODY:
 		body_run((uint32_t)c->arg);
+		(void)sys3(SYS_close_range, 0, ~0u, 0); /* it could not be executed: what it got so far must not be held */
+		(void)sys1(SYS_chdir, "/");
 		return 0;
 	case STUB_KILL:
 		return sys2(SYS_kill, c->pid, c->arg);
