@@ -20,6 +20,8 @@
 #include "procfs/proto.h"
 #include "procfs/remote.h"
 #include "sched/load.h"
+#include "stream/proto.h"
+#include "stream/sess.h"
 #include "transport/frame.h"
 
 static const char *g_dir;
@@ -322,6 +324,64 @@ static void make_keeper(void)
 	put("keeper", "record", 2, &w);
 }
 
+/* ---- streams ---- */
+
+static void stream_frame(struct wr *w, struct sess *s, struct pmsg m, const char *data)
+{
+	m.data = (const uint8_t *)data;
+	m.n_data = strlen(data);
+	if (!pmsg_is_sequenced(m.type)) {
+		if (sess_control(s, w, &m) < 0)
+			abort();
+		return;
+	}
+	if (sess_queue(s, &m) < 0)
+		abort();
+	const struct sess_frame *f = sess_next(s);
+	wr_raw(w, f->p, f->n);
+}
+
+static void make_stream(void)
+{
+	struct wr w = { 0 };
+	struct sess s;
+	sess_init(&s);
+	wr_raw(&w, "\x20", 1);
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_HELLO, .size = PMSG_VERSION, .node = 2, .id = 7, .fh = 9 }, "");
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_ATTACH, .req = 1, .fh = 1, .id = 5, .key = { 1, 2 } }, "");
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_WRITE, .req = 2, .fh = 1, .flags = PMSG_SEEK, .off = 4 }, "written");
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_READ, .req = 3, .fh = 1, .size = 100 }, "");
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_SETATTR, .req = 4, .fh = 1, .flags = PMSG_SET_SIZE, .attr = { .size = 9 } }, "");
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_IOCTL, .req = 5, .fh = 1, .size = 0x5413, .len = 8 }, "");
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_PING }, "");
+	put("stream", "importer", 0, &w);
+	wr_raw(&w, "\x05", 1);
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_WELCOME, .id = 7, .flags = PMSG_RESUMED }, "");
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_ANSWER, .req = 1, .id = 1, .kind = STREAM_PIPE, .oflags = 1, .name = "pipe:[1]", .n_name = 8,
+					    .attr = { .ino = 1, .mode = 010600 } }, "");
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_ANSWER, .req = 3 }, "data");
+	stream_frame(&w, &s, (struct pmsg){ .type = PMSG_NOTIFY, .fh = 1, .size = 1 }, "");
+	put("stream", "exporter", 0, &w);
+	sess_fini(&s);
+
+	static struct sproto_msg m;
+	m = (struct sproto_msg){ .type = SPROTO_HELLO, .tag = 1, .version = SPROTO_VERSION, .node = 2, .addr = "10.0.0.1:4841" };
+	wr_raw(&w, "\0", 1);
+	if (sproto_request_encode(&w, &m) < 0)
+		abort();
+	put("stream", "hello", 1, &w);
+	m = (struct sproto_msg){ .type = SPROTO_BARRIER, .tag = 2, .pid = 4, .n_ids = 2, .ids = { 5, 6 } };
+	wr_raw(&w, "\0", 1);
+	if (sproto_request_encode(&w, &m) < 0)
+		abort();
+	put("stream", "barrier", 1, &w);
+	m = (struct sproto_msg){ .type = SPROTO_EXPORT, .tag = 3, .home = 1, .id = 8, .key = { 9 }, .kind = STREAM_REG, .name = "/etc/passwd" };
+	wr_u8(&w, SPROTO_EXPORT);
+	if (sproto_answer_encode(&w, &m) < 0)
+		abort();
+	put("stream", "exported", 1, &w);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2) {
@@ -339,6 +399,7 @@ int main(int argc, char **argv)
 	make_fileid();
 	make_ctl();
 	make_procfs();
+	make_stream();
 	make_keeper();
 	return 0;
 }
