@@ -122,7 +122,7 @@ static struct load_report sample_until(struct load_probe *p, uint32_t running_mi
 		if (load_probe_sample(p, clock_ms(), &l, &e) < 0)
 			(void)fprintf(stderr, "%s\n", e.text);
 		CHECK(load_probe_sample(p, clock_ms(), &l, &e) == 0);
-	} while (l.running_milli < running_milli && clock_ms() < end);
+	} while ((l.running_milli < running_milli || (running_milli > 0 && l.tasks == 0)) && clock_ms() < end); /* 0 tasks: not known just now */
 	return l;
 }
 
