@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #include "base/cleanup.h"
 #include "check.h"
@@ -18,10 +19,15 @@ static struct {
 	uv_loop_t loop;
 	struct ctl_server *server;
 	uv_signal_t chld;
-	struct ctl_conn *session; /* one at a time */
+	struct session *sessions;
+} g_f;
+
+struct session {
+	struct session *prev, *next;
+	struct ctl_conn *conn; /* NULL: the client is gone */
 	pid_t pid;
-	int master;
-} g_f = { .master = -1 };
+	int tty;
+};
 
 /* ---- canned answers ---- */
 
@@ -75,41 +81,50 @@ static void on_ps(void *ctx, struct ctl_req *req)
 
 /* ---- run ---- */
 
-static void session_event(json_t *ev)
+static void session_event(struct session *s, json_t *ev)
 {
-	if (g_f.session)
-		(void)ctl_event(g_f.session, ev, NULL, 0);
+	if (s->conn)
+		(void)ctl_event(s->conn, ev, NULL, 0);
 	else
 		json_decref(ev);
+}
+
+static void session_free(struct session *s)
+{
+	if (s->conn)
+		ctl_conn_on_close(s->conn, NULL, NULL);
+	DL_DELETE(g_f.sessions, s);
+	free(s);
 }
 
 static void on_chld(uv_signal_t *h, int signum)
 {
 	int status;
-	struct rusage ru;
 	pid_t pid;
-	while ((pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &ru)) > 0) {
-		if (pid != g_f.pid)
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
+		struct session *s;
+		DL_SEARCH_SCALAR(g_f.sessions, s, pid, pid);
+		if (!s)
 			continue;
-		if (WIFSTOPPED(status))
-			session_event(json_pack("{s:s, s:i}", "event", "stopped", "signal", WSTOPSIG(status)));
-		else if (WIFCONTINUED(status))
-			session_event(json_pack("{s:s}", "event", "continued"));
-		else {
-			session_event(json_pack("{s:s, s:i, s:i, s:i, s:i}", "event", "exited", "status", status, "utime_us", 1, "stime_us", 1, "maxrss_kb", 1));
-			g_f.pid = 0;
+		if (WIFSTOPPED(status)) {
+			session_event(s, json_pack("{s:s, s:i}", "event", "stopped", "signal", WSTOPSIG(status)));
+		} else if (WIFCONTINUED(status)) {
+			session_event(s, json_pack("{s:s}", "event", "continued"));
+		} else {
+			session_event(s, json_pack("{s:s, s:i, s:i, s:i, s:i}", "event", "exited", "status", status, "utime_us", 1, "stime_us", 1,
+						   "maxrss_kb", 1));
+			session_free(s);
 		}
 	}
 }
 
+/* The client has gone: without a terminal nobody else tells the command. */
 static void on_session_end(void *ctx, struct ctl_conn *conn)
 {
-	if (g_f.session != conn)
-		return;
-	g_f.session = NULL;
-	if (g_f.pid > 0 && g_f.master < 0)
-		(void)kill(g_f.pid, SIGHUP);
-	g_f.master = -1;
+	struct session *s = ctx;
+	s->conn = NULL;
+	if (!s->tty)
+		(void)kill(s->pid, SIGHUP);
 }
 
 /* Numbers that are out of the way of those that the command gets. */
@@ -185,22 +200,23 @@ static void on_run(void *ctx, struct ctl_req *req)
 	err_r = p[0];
 	err_w = fd_high(p[1]);
 	(void)close(p[1]);
-	g_f.pid = fork();
-	CHECK(g_f.pid >= 0);
-	if (g_f.pid == 0)
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0)
 		command(&r, fds, slave, err_w);
 	err_w = close_fd(err_w);
 	for (size_t i = 0; i < run_request_n_sent(&r); i++)
 		(void)close(fds[i]);
 	if (read(err_r, &code, sizeof code) == (ssize_t)sizeof code) {
-		g_f.pid = 0;
 		ctl_fail_at(req, code < 0 ? code : -code, code < 0 ? "cwd" : "exec", "%s", strerror(code < 0 ? -code : code));
 		return;
 	}
-	g_f.session = ctl_req_conn(req);
-	g_f.master = r.tty ? 0 : -1; /* the client's: its death hangs the session up */
-	ctl_conn_on_close(g_f.session, on_session_end, NULL);
-	json_t *a = json_pack("{s:i, s:s, s:i}", "pid", (int)g_f.pid, "cookie", "00112233445566778899aabbccddeeff", "node", 3);
+	struct session *s = calloc(1, sizeof *s);
+	CHECK(s);
+	*s = (struct session){ .conn = ctl_req_conn(req), .pid = pid, .tty = r.tty };
+	DL_APPEND(g_f.sessions, s);
+	ctl_conn_on_close(s->conn, on_session_end, s);
+	json_t *a = json_pack("{s:i, s:s, s:i}", "pid", (int)pid, "cookie", "00112233445566778899aabbccddeeff", "node", 3);
 	if (r.tty)
 		ctl_answer_fds(req, a, &master, 1);
 	else
@@ -213,7 +229,9 @@ static void on_signal(void *ctx, struct ctl_req *req)
 	const char *to;
 	if (ctl_req_int(req, "signal", 1, 64, 0, &sig) < 0 || ctl_req_str(req, "to", "process", &to) < 0)
 		return;
-	int rc = g_f.pid > 0 ? kill(strcmp(to, "process") == 0 ? g_f.pid : -g_f.pid, (int)sig) : -1;
+	struct session *s;
+	DL_SEARCH_SCALAR(g_f.sessions, s, conn, ctl_req_conn(req));
+	int rc = s ? kill(strcmp(to, "process") == 0 ? s->pid : -s->pid, (int)sig) : -1;
 	if (rc == 0)
 		ctl_answer(req, json_object());
 	else

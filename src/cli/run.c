@@ -20,7 +20,7 @@ enum { OPT_NODE, OPT_FEATURE };
 /* As env(1), nohup(1) and timeout(1) have it. */
 enum { EXIT_PANDO = 125, EXIT_CANNOT = 126, EXIT_NOT_FOUND = 127 };
 
-enum { START_MS = 60000, BUSY_MS = 30000 };
+enum { START_MS = 60000, BUSY_MS = 30000, LOOK_MS = 50, GRACE_MS = 1000 };
 
 static int exec_status(int code)
 {
@@ -53,23 +53,74 @@ static int end_as(int status)
 	return 128 + sig;
 }
 
-/* Answer of "run", as long as pandod says that it has too much to do: again. */
-static int start(struct ctl_client **ctl, json_t *req, const int *fds, size_t n_fds, struct ctl_msg *ret, struct err *e)
+/* ---- the request ---- */
+
+static int deadly_pending(void)
+{
+	static const int deadly[] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGALRM, SIGUSR1, SIGUSR2 };
+	sigset_t pending;
+	if (sigpending(&pending) < 0)
+		return 0;
+	for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
+		if (sigismember(&pending, deadly[i]) == 1)
+			return 1;
+	return 0;
+}
+
+/* Lets through what is pending, for ms milliseconds: mask is the one that we were started with. */
+static void signals_let(const sigset_t *mask, int ms)
+{
+	sigset_t all;
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, mask, NULL); /* neither can fail; here we may die */
+	(void)poll(NULL, 0, ms);
+	(void)sigprocmask(SIG_SETMASK, &all, NULL);
+}
+
+/* Waits for the answer to "run". Signals are blocked: the command may live already, and then they are the command's. But a pandod that does
+ * not answer must not make us unstoppable: after a while they are ours. */
+static int answer_wait(struct ctl_client *ctl, const sigset_t *mask, struct ctl_msg *ret, struct err *e)
+{
+	uint64_t deadline = clock_ms() + START_MS, since = 0;
+	for (;;) {
+		int rc = ctl_client_next(ctl, LOOK_MS, ret, e);
+		if (rc < 0)
+			return rc;
+		if (rc > 0 && json_object_get(ret->json, "ok"))
+			return ctl_client_outcome(ret, e);
+		if (rc > 0)
+			ctl_msg_fini(ret);
+		uint64_t now = clock_ms();
+		if (now > deadline)
+			return err_set(e, -ETIMEDOUT, "no answer from pandod in %d s", START_MS / 1000);
+		if (!deadly_pending())
+			since = 0;
+		else if (!since)
+			since = now;
+		else if (now - since > GRACE_MS)
+			signals_let(mask, 0);
+	}
+}
+
+/* Sends "run" and waits for its answer; as long as pandod says that it has too much to do: again. */
+static int start(struct ctl_client **ctl, json_t *req, const int *fds, size_t n_fds, const sigset_t *mask, struct ctl_msg *ret, struct err *e)
 {
 	uint64_t deadline = clock_ms() + BUSY_MS;
 	int pause = 20, rc;
 	for (;;) {
-		rc = *ctl ? 0 : ctl_client_open(NULL, ctl, e);
-		if (rc < 0)
-			return rc;
-		rc = ctl_client_call(*ctl, req, fds, n_fds, START_MS, NULL, NULL, ret, e);
+		rc = ctl_client_open(NULL, ctl, e);
+		if (rc == 0)
+			rc = ctl_client_send(*ctl, req, fds, n_fds, START_MS, e);
+		if (rc == 0)
+			rc = answer_wait(*ctl, mask, ret, e);
 		int ours = json_object_get(ret->json, "at") != NULL;
 		if (rc != -EAGAIN || ours || clock_ms() > deadline)
 			return rc;
 		ctl_msg_fini(ret);
+		*ret = (struct ctl_msg){};
 		ctl_client_close(*ctl);
 		*ctl = NULL;
-		(void)poll(NULL, 0, pause);
+		signals_let(mask, pause);
 		pause = pause < 500 ? pause * 2 : 500;
 	}
 }
@@ -134,7 +185,12 @@ static int run_collected(const struct cli_cmd *cmd, struct collected *c, struct 
 	struct ctl_client *ctl = NULL;
 	_cleanup_(ctl_msg_fini) struct ctl_msg m = {};
 	json_t *req = json_pack("{s:s}", "cmd", "run");
-	rc = start(&ctl, req, fds, c->n_sent + 1, &m, &e);
+	sigset_t all, mask;
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &mask); /* cannot fail */
+	rc = start(&ctl, req, fds, c->n_sent + 1, &mask, &m, &e);
+	if (rc < 0 || json_is_true(json_object_get(m.json, "inside")))
+		(void)sigprocmask(SIG_SETMASK, &mask, NULL); /* there is no command that they could be for */
 	json_decref(req);
 	(void)close(fds[0]);
 	free(fds);

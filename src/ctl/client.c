@@ -148,7 +148,7 @@ int ctl_client_next(struct ctl_client *c, int timeout_ms, struct ctl_msg *ret, s
 	}
 }
 
-static int answer_of(const struct ctl_msg *m, struct err *e)
+int ctl_client_outcome(const struct ctl_msg *m, struct err *e)
 {
 	json_t *ok = json_object_get(m->json, "ok");
 	if (json_is_true(ok))
@@ -176,7 +176,7 @@ int ctl_client_call(struct ctl_client *c, json_t *json, const int *fds, size_t n
 		rc = 0;
 		if (json_object_get(m.json, "ok")) {
 			*ret = m;
-			return answer_of(ret, e);
+			return ctl_client_outcome(ret, e);
 		}
 		if (on_event)
 			on_event(ctx, &m);

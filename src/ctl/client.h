@@ -28,6 +28,9 @@ int ctl_client_send(struct ctl_client *c, json_t *json, const int *fds, size_t n
  * is gone; -EBADMSG). The caller owns the content of *ret. */
 int ctl_client_next(struct ctl_client *c, int timeout_ms, struct ctl_msg *ret, struct err *e);
 
+/* What an answer says, for callers of ctl_client_next: 0, or -errno with its words in e; -EBADMSG when it is no answer. */
+int ctl_client_outcome(const struct ctl_msg *m, struct err *e);
+
 /* What to do with events that come before the answer: m is the callee's to fini or keep. */
 typedef void (*ctl_client_event_fn)(void *ctx, struct ctl_msg *m);
 
