@@ -498,6 +498,8 @@ static ssize_t io_nowait(const struct xop *op, int dir)
 {
 	const struct xdesc *d = op->d;
 	int reopened = d->how[dir] == HOW_REOPENED;
+	if (d->kind == STREAM_EVENTFD && dir == DIR_WRITE)
+		return -EOPNOTSUPP; /* it has no write without waiting; the ring would say EAGAIN for ever */
 	struct ring_io io = { .fd = reopened ? d->nb_fd : d->fd, .is_write = dir == DIR_WRITE, .nowait = !reopened,
 			      .session = op->s ? op->s->id : 0, .req = op->req, .base = op->n_done };
 	io.p = dir == DIR_WRITE ? op->buf + op->n_done : NULL;
