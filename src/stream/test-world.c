@@ -1,8 +1,11 @@
 #include "test-world.h"
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -337,11 +340,23 @@ static void keys_make(int n)
 	}
 }
 
+/* A network of our own: a port that was free a moment ago is still free when the agent listens. */
+static void network_own(void)
+{
+	struct ifreq lo = { .ifr_name = "lo" };
+	CHECK(unshare(CLONE_NEWNET) == 0);
+	_cleanup_(close_p) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	CHECK(fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &lo) == 0);
+	lo.ifr_flags |= IFF_UP;
+	CHECK(ioctl(fd, SIOCSIFFLAGS, &lo) == 0);
+}
+
 void world_start(int n, const char *program)
 {
 	if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) < 0)
 		SKIP("needs root and /dev/fuse");
 	CHECK(realpath(program, w.program));
+	network_own();
 	w.n = n;
 	strcpy(w.dir, "/tmp/test-stream.XXXXXX");
 	CHECK(mkdtemp(w.dir));
