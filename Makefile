@@ -25,6 +25,11 @@ check: deps
 	@tests/run-all $(BUILD)
 
 # DESTDIR=... installs below another root. PREFIX counts at the first build only: meson setup --prefix.
+# Three trial nodes on this machine build a real tree; needs root.
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@tools/demo $(BUILD)
+
 install: all
 	meson install -C $(BUILD) --no-rebuild
 
@@ -36,4 +41,4 @@ deb:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all deps check install deb clean
+.PHONY: all deps demo check install deb clean
