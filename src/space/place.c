@@ -62,6 +62,7 @@ struct placing {
 	unsigned n_left;     /* exports under way */
 	int failed;
 	int status;          /* the target's answer */
+	int stop;            /* SIGSTOP, should it have come meanwhile: it is for the body */
 	int is_asked;        /* the call was sent and is not answered yet */
 	int is_dead;         /* the caller ended meanwhile */
 	int is_lost;         /* the node has died meanwhile */
@@ -226,7 +227,7 @@ static void ghost_undo(struct placing *pl, const char *why)
 	log_warn("pid %d: cannot become a ghost (%s), runs here", pl->g.image.pid, why);
 	pid_send(pl, MSG_EXEC_ABORT);
 	exports_undo(pl);
-	trace_detach(take_ptr(pl->tracee), 0);
+	trace_detach(take_ptr(pl->tracee), pl->stop);
 	sm_move(place_states, &pl->state, PL_DONE, "placing", (uint64_t)pl->trap.pid);
 	placing_free(pl);
 }
@@ -280,6 +281,8 @@ static void ghost_done(struct placing *pl)
 	parent_note(s, im->ppid, pl->node);
 	trace_detach(take_ptr(pl->tracee), 0);
 	pid_send(pl, MSG_EXEC_GO);
+	if (p && pl->stop)
+		signal_forward(s, p, pl->stop, SI_USER, 0, 0, 0);
 	if (s->cfg.placed)
 		s->cfg.placed(s->cfg.ctx, im->pid, pl->node);
 	log_debug("pid %d: %s runs on node %u after %lu us", im->pid, im->path, pl->node,
@@ -332,6 +335,8 @@ static void place_stop(void *ctx, struct tracee *t, int status)
 	}
 	int event = status >> 16, sig = WSTOPSIG(status);
 	int rc = 0;
+	if (event == 0 && sig == SIGSTOP && pl->state != PL_DONE)
+		pl->stop = SIGSTOP; /* all others are blocked by now and wait for the ghost */
 	switch (pl->state) {
 	case PL_STOPPING:
 		if (event != PTRACE_EVENT_STOP) { /* cannot come before the trap stop; let it be */

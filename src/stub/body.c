@@ -114,10 +114,11 @@ static long creds_set(const struct stub_body *b, struct failure *f)
 
 static void signals_set(const struct stub_body *b)
 {
-	struct kernel_sigaction ignore = { .handler = 1 };
-	for (long s = 1; s <= 64; s++)
-		if (b->ignored & (1ull << (s - 1)))
-			(void)sys4(SYS_rt_sigaction, s, &ignore, 0, 8);
+	/* All of them: the daemons that we descend from ignore some. */
+	for (long s = 1; s <= 64; s++) {
+		struct kernel_sigaction action = { .handler = b->ignored >> (s - 1) & 1 };
+		(void)sys4(SYS_rt_sigaction, s, &action, 0, 8);
+	}
 	(void)sys4(SYS_rt_sigprocmask, SIG_SETMASK_, &b->blocked, 0, 8);
 }
 
