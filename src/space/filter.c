@@ -2,6 +2,7 @@
  * cluster differ (design table in ARCHITECTURE.md). Rules on the number alone cost 13-25 ns on all other calls; the few that look
  * at an argument do so only for their own number. Foreign architectures (i386, x32) are allowed unsupervised. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/prctl.h>
 #include <seccomp.h>
 #include <string.h>
@@ -40,6 +41,18 @@ static const struct {
 	{ SCMP_SYS(times), 0 },
 };
 
+/* Of the standard descriptors: stat.c. */
+static int stat_rules(scmp_filter_ctx ctx)
+{
+	struct scmp_arg_cmp std = SCMP_A0(SCMP_CMP_LE, 2);
+	int rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(fstat), 1, std);
+	if (rc == 0)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(newfstatat), 2, std, SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
+	if (rc == 0)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(statx), 2, std, SCMP_A2(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
+	return rc;
+}
+
 int space_filter_write(int fd, struct err *e)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
@@ -51,6 +64,8 @@ int space_filter_write(int fd, struct err *e)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, g_always[i], 0);
 	for (size_t i = 0; rc == 0 && i < sizeof g_not_zero / sizeof g_not_zero[0]; i++)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, g_not_zero[i].nr, 1, SCMP_CMP(g_not_zero[i].arg, SCMP_CMP_NE, 0));
+	if (rc == 0)
+		rc = stat_rules(ctx);
 	if (rc == 0)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(getrusage), 1, SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)-1));
 	if (rc == 0)

@@ -205,6 +205,9 @@ void place_gone(struct space *s, struct placing *pl);
 /* Whether pid is on its way to node: what node asks about it is answered by the placement. */
 int place_is_under_way(struct space *s, int32_t pid, uint16_t node);
 
+/* --- stat.c --- */
+void trap_stat(struct trap *t);
+
 /* --- signal.c --- */
 void signal_start(struct space *s);
 void trap_kill(struct trap *t);

@@ -141,6 +141,11 @@ static void trap_dispatch(struct trap *t)
 	case SYS_rt_tgsigqueueinfo:
 		trap_kill(t);
 		return;
+	case SYS_fstat:
+	case SYS_newfstatat:
+	case SYS_statx:
+		trap_stat(t);
+		return;
 	default:
 		trap_continue(t);
 	}
