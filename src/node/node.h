@@ -115,6 +115,8 @@ void features_stop(struct node *n);
 
 /* --- sessions.c: `pando run` --- */
 void sessions_start(struct node *n);
+/* Those of a predecessor, once the space is found again. */
+void sessions_find(struct node *n);
 /* The space has ended: so have all sessions. */
 void sessions_end(struct node *n);
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "keeper/client.h"
 #include "node/node.h"
 #include "node/peer.h"
 #include "node/pty.h"
@@ -47,8 +49,29 @@ static void timer_stop(struct session *s)
 		uv_close((uv_handle_t *)take_ptr(s->timer), timer_closed);
 }
 
+/* What a successor must know: kept as text, "uid has_tty is_detached cookie". */
+static void keep_name(char ret[static 32], int32_t pid)
+{
+	(void)snprintf(ret, 32, "session.%d", pid);
+}
+
+static void session_keep(const struct session *s)
+{
+	char name[32], text[96];
+	keep_name(name, s->pid);
+	int n = snprintf(text, sizeof text, "%u %d %d %s", s->uid, s->has_tty, s->is_detached, s->cookie);
+	_cleanup_(close_p) int fd = memfd_create("pando-session", MFD_CLOEXEC);
+	int rc = fd < 0 ? -errno : write(fd, text, (size_t)n) != n ? -EIO : keeper_put(s->n->keeper, name, fd);
+	if (rc < 0)
+		log_warn("session %d: not kept, a client does not find it again when this daemon is restarted: %s", s->pid, strerror(-rc));
+}
+
 static void session_free(struct session *s)
 {
+	char name[32];
+	keep_name(name, s->pid);
+	if (s->pid)
+		(void)keeper_drop(s->n->keeper, name); /* without a keeper there is nothing */
 	timer_stop(s);
 	if (s->conn)
 		ctl_conn_on_close(s->conn, NULL, NULL);
@@ -141,6 +164,7 @@ static void started(void *ctx, int status, int32_t pid, const char *at)
 		return;
 	}
 	s->pid = pid;
+	session_keep(s);
 	s->conn = ctl_req_conn(req);
 	json_t *j = json_pack("{s:i, s:s, s:i}", "pid", pid, "cookie", s->cookie, "node", s->n->self);
 	if (s->master >= 0)
@@ -347,6 +371,7 @@ static void on_detach(void *ctx, struct ctl_req *req)
 	if (!s)
 		return;
 	s->is_detached = 1;
+	session_keep(s);
 	ctl_answer(req, json_object());
 }
 
@@ -404,6 +429,39 @@ void sessions_start(struct node *n)
 	ctl_handle(n->ctl, "winsize", on_winsize, n);
 	ctl_handle(n->ctl, "detach", on_detach, n);
 	ctl_handle(n->ctl, "reattach", on_reattach, n);
+}
+
+static void session_found(void *arg, const char *name, int fd)
+{
+	struct node *n = arg;
+	_cleanup_(close_p) int owned = fd;
+	char text[96];
+	unsigned uid;
+	int has_tty, is_detached;
+	struct session *s = calloc(1, sizeof *s);
+	ssize_t len = s ? pread(owned, text, sizeof text - 1, 0) : -1;
+	text[len > 0 ? len : 0] = 0;
+	if (!s || sscanf(text, "%u %d %d %32s", &uid, &has_tty, &is_detached, s->cookie) != 4) {
+		log_warn("%s: what was kept of it is not readable", name);
+		free(s);
+		return;
+	}
+	s->n = n;
+	s->pid = (int32_t)strtol(name + strlen("session."), NULL, 10);
+	s->uid = uid;
+	s->master = -1;
+	s->has_tty = has_tty;
+	s->is_detached = is_detached;
+	DL_APPEND(n->sessions, s);
+	if (space_run_attach(n->space, s->pid, s, changed, &s->status) < 0)
+		session_free(s); /* it has ended meanwhile */
+	else if (!s->is_detached)
+		timer_start(s, HANGUP_MS, on_hangup); /* until its client is here again */
+}
+
+void sessions_find(struct node *n)
+{
+	keeper_each(n->keeper, "session.", session_found, n);
 }
 
 void sessions_end(struct node *n)

@@ -104,6 +104,8 @@ void node_space_start(struct node *n)
 	}
 	keeper_tell(n);
 	proc_glue_space(n);
+	if (space_ends_get(n->space)->is_found)
+		sessions_find(n);
 	log_notice("the space runs, pids %u to %u", (unsigned)cfg.layout.slot * CLUSTER_SLOT_SIZE,
 		   (unsigned)cfg.layout.slot * CLUSTER_SLOT_SIZE + CLUSTER_SLOT_SIZE - 1);
 }

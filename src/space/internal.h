@@ -220,6 +220,8 @@ void session_child(struct space *s, struct proc *root, int32_t pid, int status, 
 /* The terminal that the root is to take (borrowed), -1: none. */
 int session_tty(struct proc *root);
 void session_ended(struct space *s, struct proc *root);
+/* Finds the sessions of a predecessor again, after table_reload and watch_reload. */
+void sessions_reload(struct space *s);
 void session_free(struct session *se);
 
 struct space {

@@ -165,6 +165,24 @@ int space_run_start(struct space *s, struct space_run *run, struct err *e)
 	return 0;
 }
 
+/* The set-up of a command that had not started was lost with our predecessor: its client asks again. */
+void sessions_reload(struct space *s)
+{
+	struct proc *root, *tmp;
+	HASH_ITER(hh, s->procs, root, tmp) {
+		if (!(root->r->flags & PREC_SESSION))
+			continue;
+		struct session *se = root->r->pgid > 0 ? calloc(1, sizeof *se) : NULL;
+		if (!se) {
+			(void)proc_command(s, root, (struct stub_cmd){ STUB_EXIT, 0, 0 }, NULL, NULL);
+			continue;
+		}
+		*se = (struct session){ .s = s, .run = { .tty = -1, .tty_number = -1 }, .w = s->watches[root->r->watch], .root = root->pid,
+					.command = root->r->pgid, .n_answers = 2, .is_started = 1 };
+		root->session = se;
+	}
+}
+
 void session_child(struct space *s, struct proc *root, int32_t pid, int status, uint64_t utime, uint64_t stime, uint64_t maxrss)
 {
 	struct session *se = root->session;

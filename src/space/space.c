@@ -127,6 +127,7 @@ int space_new(const struct space_config *cfg, struct space **ret, struct err *e)
 	if (has_table == 1) {
 		table_reload(s);
 		watch_reload(s);
+		sessions_reload(s);
 		log_notice("the space goes on: %u processes that two nodes know of", HASH_COUNT(s->procs));
 	}
 	*ret = s;
