@@ -20,7 +20,7 @@ enum { OPT_NODE, OPT_FEATURE };
 /* As env(1), nohup(1) and timeout(1) have it. */
 enum { EXIT_PANDO = 125, EXIT_CANNOT = 126, EXIT_NOT_FOUND = 127 };
 
-enum { START_MS = 60000, BUSY_MS = 30000, LOOK_MS = 50, GRACE_MS = 1000 };
+enum { START_MS = 60000, BUSY_MS = 30000, AWAY_MS = 4000, LOOK_MS = 50, GRACE_MS = 1000 };
 
 static int exec_status(int code)
 {
@@ -105,16 +105,17 @@ static int answer_wait(struct ctl_client *ctl, const sigset_t *mask, struct ctl_
 /* Sends "run" and waits for its answer; as long as pandod says that it has too much to do: again. */
 static int start(struct ctl_client **ctl, json_t *req, const int *fds, size_t n_fds, const sigset_t *mask, struct ctl_msg *ret, struct err *e)
 {
-	uint64_t deadline = clock_ms() + BUSY_MS;
+	uint64_t since = clock_ms(), deadline = since + BUSY_MS;
 	int pause = 20, rc;
 	for (;;) {
 		rc = ctl_client_open(NULL, ctl, e);
+		int is_away = rc == -ECONNREFUSED && clock_ms() - since < AWAY_MS; /* pandod is just being started again */
 		if (rc == 0)
 			rc = ctl_client_send(*ctl, req, fds, n_fds, START_MS, e);
 		if (rc == 0)
 			rc = answer_wait(*ctl, mask, ret, e);
 		int ours = json_object_get(ret->json, "at") != NULL;
-		if (rc != -EAGAIN || ours || clock_ms() > deadline)
+		if (!is_away && (rc != -EAGAIN || ours || clock_ms() > deadline))
 			return rc;
 		ctl_msg_fini(ret);
 		*ret = (struct ctl_msg){};

@@ -313,7 +313,8 @@ static void on_run(void *ctx, struct ctl_req *req)
 	struct node *n = ctx;
 	struct err e = { 0 };
 	if (!n->space || n->phase != NODE_UP) {
-		ctl_fail(req, n->phase == NODE_STARTING ? -EAGAIN : -EHOSTDOWN, "this node is %s", node_phase_name(n));
+		/* EAGAIN: the client tries again for a while. A node that is cut off may be back in a second, when daemons were restarted. */
+		ctl_fail(req, n->phase == NODE_LEAVING ? -EHOSTDOWN : -EAGAIN, "this node is %s", node_phase_name(n));
 		return;
 	}
 	_cleanup_(run_request_fini) struct run_request r = { 0 };

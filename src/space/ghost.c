@@ -624,9 +624,10 @@ static void on_stopped(void *ctx, uint16_t from, const uint8_t *msg, size_t n)
 
 /* --- node events --- */
 
-enum { SYNC_BODY = 1, SYNC_PARENT = 2, SYNC_MAX = 100000 };
+enum { SYNC_BODY = 1, SYNC_PARENT = 2, SYNC_GHOST = 3, SYNC_MAX = 100000 };
 
-/* What we have of node's processes: it says which of them are not wanted any more. */
+/* What we have of node's processes: it says which of them are not wanted any more. And which bodies we believe there: it says which of them
+ * are not, because they ended with a daemon that could not tell any more. */
 static void sync_send(struct space *s, uint16_t node)
 {
 	_cleanup_(wr_fini) struct wr w = { 0 };
@@ -637,9 +638,10 @@ static void sync_send(struct space *s, uint16_t node)
 		int is_body = p->r->kind == PREC_BODY && !(p->r->flags & PREC_EXITED);
 		int is_parent = p->r->kind == PREC_GHOST && !(p->r->flags & (PREC_HOME | PREC_EXITED));
 		int comes_home = p->arrival && p->r->kind == PREC_GHOST;
-		if (p->r->node != node || n == SYNC_MAX || !(is_body || is_parent || comes_home))
+		int is_home = p->r->kind == PREC_GHOST && (p->r->flags & PREC_HOME) && !(p->r->flags & PREC_EXITED) && !p->placing && !p->arrival;
+		if (p->r->node != node || n == SYNC_MAX || !(is_body || is_parent || comes_home || is_home))
 			continue;
-		wr_u8(&w, is_parent ? SYNC_PARENT : SYNC_BODY);
+		wr_u8(&w, is_parent ? SYNC_PARENT : is_home ? SYNC_GHOST : SYNC_BODY);
 		wr_i32(&w, p->pid);
 		n++;
 	}
@@ -656,6 +658,18 @@ static void pid_tell_node(struct space *s, uint16_t node, uint16_t type, int32_t
 		(void)links_send(s->links, node, type, w.p, w.n); /* the link is lost again: so is the question */
 }
 
+/* There is no such body: as if it had been killed. */
+static void lost_tell(struct space *s, uint16_t node, int32_t pid)
+{
+	_cleanup_(wr_fini) struct wr w = { 0 };
+	wr_i32(&w, pid);
+	wr_i32(&w, SIGKILL);
+	for (int i = 0; i < 3; i++)
+		wr_u64(&w, 0); /* what it used is not known */
+	if (wr_done(&w) == 0)
+		(void)links_send(s->links, node, MSG_PROC_EXITED, w.p, w.n); /* the link is lost again: so is the question */
+}
+
 static void on_sync(void *ctx, uint16_t from, const uint8_t *msg, size_t n)
 {
 	struct space *s = ctx;
@@ -668,7 +682,10 @@ static void on_sync(void *ctx, uint16_t from, const uint8_t *msg, size_t n)
 		struct proc *p = proc_find(s, pid);
 		if (r.bad)
 			break;
-		if (what == SYNC_PARENT) {
+		if (what == SYNC_GHOST) {
+			if (!p || (p->r->kind != PREC_BODY && !p->arrival))
+				lost_tell(s, from, pid);
+		} else if (what == SYNC_PARENT) {
 			if (!p && nspid_outer(&s->ns, pid) <= 0)
 				pid_tell_node(s, from, MSG_PROC_PARENT_GONE, pid);
 		} else if (p && p->r->kind == PREC_GHOST && p->r->node == from && (p->r->flags & PREC_HOME)) {
@@ -707,7 +724,7 @@ void space_node_dead(struct space *s, uint16_t node)
 	arrive_node_down(s, node);
 	struct proc *p, *tmp;
 	HASH_ITER(hh, s->procs, p, tmp) {
-		if (p->r->node != node)
+		if (p->r->node != node || p->placing) /* a command that has not begun starts here instead */
 			continue;
 		if (p->r->kind == PREC_GHOST && (p->r->flags & PREC_HOME) && !(p->r->flags & PREC_EXITED)) {
 			ghost_finish(s, p, SIGKILL); /* the wait status of a death by SIGKILL */

@@ -194,6 +194,8 @@ void ghost_again(struct proc *p, struct tracee *t);
 /* --- place.c --- */
 void place_end(struct space *s);
 void trap_exec(struct trap *t);
+/* node, if something can be placed there just now, else our own: a node that has been silent for a second only makes callers wait. */
+uint16_t place_usable(struct space *s, uint16_t node);
 void place_node_dead(struct space *s, uint16_t node);
 /* A command of a `pando run` session that shall start on node: root forks a ghost for it. If node does not take it, it runs here. As
  * arrive_run otherwise; done's p is a ghost then. */

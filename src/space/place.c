@@ -505,14 +505,18 @@ static int program_is_there(struct trap *t, char path[static EXEC_PATH_MAX])
 	return access(full, F_OK) == 0; /* absolute links within resolve in our root, which is the same tree but for /proc and /dev */
 }
 
+uint16_t place_usable(struct space *s, uint16_t node)
+{
+	if (node == 0 || node > NODE_MAX || node == s->self || !links_is_up(s->links, node))
+		return s->self;
+	return s->cfg.node_up && !s->cfg.node_up(s->cfg.ctx, node) ? s->self : node;
+}
+
 static uint16_t node_choose(struct trap *t, const char *path)
 {
 	struct space *s = t->s;
 	struct space_place q = { .path = path, .pid = t->pid, .outer = (pid_t)t->req.pid, .sid = t->w->sid };
-	uint16_t node = s->cfg.place(s->cfg.ctx, &q);
-	if (node == 0 || node > NODE_MAX || node == s->self || !links_is_up(s->links, node))
-		return s->self;
-	return node;
+	return place_usable(s, s->cfg.place(s->cfg.ctx, &q));
 }
 
 static void place_begin(struct trap *t, uint16_t node)

@@ -70,7 +70,7 @@ static uint16_t session_node(struct session *se, struct proc *root)
 		struct space_place q = { .path = se->run.image.path, .pid = root->pid, .outer = proc_outer(s, root), .sid = root->pid };
 		node = s->cfg.place(s->cfg.ctx, &q);
 	}
-	return node >= 1 && node <= NODE_MAX && links_is_up(s->links, node) ? node : s->self;
+	return place_usable(s, node);
 }
 
 static void root_has_tty(void *ctx, struct proc *root, int64_t result)

@@ -85,19 +85,49 @@ struct delivery {
 
 static int deliver_start(struct delivery *d);
 
+static void delivery_end(struct delivery *d, int status)
+{
+	if (d->done)
+		d->done(d->ctx, status);
+	free(d);
+}
+
+/* Without the sender's number; its identity is right. */
+static void deliver_nameless(struct delivery *d)
+{
+	d->retried = 1;
+	int rc = deliver_start(d);
+	if (rc < 0)
+		delivery_end(d, rc);
+}
+
+static void delivered_by_ghost(void *ctx, struct proc *p, int64_t result)
+{
+	if (p)
+		delivery_end(ctx, (int)result);
+	else
+		deliver_nameless(ctx); /* it ended before it came to that */
+}
+
+/* The sender's number is taken here, by its ghost: that one can send. */
+static int deliver_by_ghost(struct delivery *d)
+{
+	const struct sig *g = &d->sig;
+	struct proc *p = proc_find(d->s, g->from);
+	if (!p || p->r->kind != PREC_GHOST || g->tid || (g->flags & SIG_QUEUE) || (p->r->flags & PREC_EXITED))
+		return -ESRCH;
+	struct stub_cmd c = { STUB_KILL_AS, g->target, g->signo | g->cap_kill << 7 | (int64_t)((uint64_t)g->uid[0] << 8) };
+	return proc_command(d->s, p, c, delivered_by_ghost, d);
+}
+
 static void delivered(void *ctx, const struct zyg_msg *m, int fd)
 {
 	struct delivery *d = ctx;
 	(void)close_fd(fd);
-	if (m->result == -EEXIST && !d->retried) {
-		/* The sender's number is taken here (it has a ghost here): the identity is right, the number is not. */
-		d->retried = 1;
-		if (deliver_start(d) == 0)
-			return;
-	}
-	if (d->done)
-		d->done(d->ctx, m->result);
-	free(d);
+	if (m->result != -EEXIST || d->retried)
+		delivery_end(d, m->result);
+	else if (deliver_by_ghost(d) < 0)
+		deliver_nameless(d);
 }
 
 static int deliver_start(struct delivery *d)

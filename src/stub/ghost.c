@@ -107,6 +107,16 @@ static long ctty_take(void)
 	return rc;
 }
 
+/* The kernel takes the sender's number from this process, its user and its rights from the ids of the moment. A ghost that was the
+ * process itself has that user's ids and cannot change them, which is as right. */
+static long kill_as_user(int32_t pid, long sig, int has_cap, long uid)
+{
+	(void)sys3(SYS_setresuid, uid, has_cap ? 0 : uid, 0);
+	long rc = sys2(SYS_kill, pid, sig);
+	(void)sys3(SYS_setresuid, 0, 0, 0);
+	return rc;
+}
+
 static long command_run(const struct stub_cmd *c)
 {
 	switch (c->op) {
@@ -135,6 +145,8 @@ static long command_run(const struct stub_cmd *c)
 		return 0;
 	case STUB_KILL:
 		return sys2(SYS_kill, c->pid, c->arg);
+	case STUB_KILL_AS:
+		return kill_as_user(c->pid, c->arg & 127, (c->arg >> 7) & 1, (long)((uint64_t)c->arg >> 8));
 	case STUB_SUBREAPER:
 		return sys2(SYS_prctl, PR_SET_CHILD_SUBREAPER_, c->arg);
 	case STUB_CTTY:

@@ -41,6 +41,7 @@ enum stub_cmd_op {
 	STUB_STOP,       /* arg: stop signal (SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU) */
 	STUB_BODY,       /* arg: size of the image; descriptor index 0 is the file with it (struct stub_body) */
 	STUB_KILL,       /* pid, arg: kill(pid, arg) as this process */
+	STUB_KILL_AS,    /* pid, arg: the same with a user's rights; arg: signal | has CAP_KILL << 7 | user << 8 */
 	STUB_SUBREAPER,  /* arg: PR_SET_CHILD_SUBREAPER */
 	STUB_CTTY,       /* descriptor index 0 becomes the controlling terminal */
 };
