@@ -21,8 +21,9 @@ enum { RECORDS = 8192, DEPTH_MAX = 256, SWEEP_MS = 20000 };
 
 struct frec {
 	int32_t outer; /* 0: free */
-	uint16_t node; /* wanted for the next execve, 0: none */
-	uint16_t pad;
+	int32_t pid;   /* in the space */
+	uint32_t node; /* wanted for the next execve, 0: none */
+	uint32_t pad;
 	uint64_t start_ticks;
 	uint32_t effective, inheritable;
 };
@@ -54,7 +55,8 @@ static struct frec *rec_new(struct node *n, pid_t outer, uint64_t start)
 		f->n++;
 		if (f->top <= i)
 			f->top = i + 1;
-		*r = (struct frec){ .outer = outer, .start_ticks = start };
+		int pid = nspid_tgid(&n->ns, outer);
+		*r = (struct frec){ .outer = outer, .pid = pid > 0 ? pid : 0, .start_ticks = start };
 		return r;
 	}
 	return NULL;
@@ -63,6 +65,8 @@ static struct frec *rec_new(struct node *n, pid_t outer, uint64_t start)
 static void rec_drop(struct node *n, struct frec *r)
 {
 	struct fset *f = n->fsets;
+	if (r->pid)
+		proc_glue_features_gone(n, r->pid);
 	*r = (struct frec){ 0 };
 	f->n--;
 	while (f->top > 0 && !f->recs[f->top - 1].outer)
@@ -119,7 +123,7 @@ uint16_t features_take_node(struct node *n, pid_t outer)
 	if (!n->fsets->n || procinfo_stat(outer, &info) < 0)
 		return 0;
 	struct frec *r = rec_find(n, outer, info.start_ticks);
-	uint16_t node = r ? r->node : 0;
+	uint16_t node = r ? (uint16_t)r->node : 0;
 	if (r)
 		r->node = 0;
 	return node;
@@ -182,6 +186,7 @@ int features_change(struct node *n, pid_t outer, const char *change, struct err 
 		return err_set(e, -ESRCH, "the process has ended");
 	r->effective = (r->effective | on) & ~off;
 	r->inheritable = (r->inheritable | on) & ~off;
+	proc_glue_features(n, r->pid, r->effective);
 	return 0;
 }
 
@@ -217,6 +222,7 @@ void features_arrived(void *ctx, int32_t pid, pid_t outer, uint64_t features)
 		return;
 	r->effective = (uint32_t)features & FEATURES_ALL;
 	r->inheritable = (uint32_t)(features >> 32) & FEATURES_ALL;
+	proc_glue_features(n, r->pid, r->effective);
 }
 
 json_t *features_json(struct node *n, pid_t outer)
@@ -233,6 +239,13 @@ json_t *features_json(struct node *n, pid_t outer)
 }
 
 /* --- life --- */
+
+void features_tell(struct node *n)
+{
+	for (unsigned i = 0; i < n->fsets->top; i++)
+		if (n->fsets->recs[i].outer)
+			proc_glue_features(n, n->fsets->recs[i].pid, n->fsets->recs[i].effective);
+}
 
 static void on_sweep(uv_timer_t *t)
 {

@@ -110,6 +110,8 @@ int features_initial(const char *change, uint64_t *ret, struct err *e);
 uint64_t features_pack(void *ctx, int32_t pid, pid_t outer); /* for an image */
 void features_arrived(void *ctx, int32_t pid, pid_t outer, uint64_t features);
 json_t *features_json(struct node *n, pid_t outer);
+/* Tells the /proc server of all that differ, when the space was found again. */
+void features_tell(struct node *n);
 int features_start(struct node *n);
 void features_stop(struct node *n);
 
@@ -146,6 +148,8 @@ void proc_glue_members(struct node *n, const struct cluster *c);
 void proc_glue_node(struct node *n, uint16_t node, bool up);
 void proc_glue_space(struct node *n);
 void proc_glue_space_gone(struct node *n);
+void proc_glue_features(struct node *n, int32_t pid, uint32_t features);
+void proc_glue_features_gone(struct node *n, int32_t pid);
 void proc_glue_pid(void *ctx, int32_t pid, int hidden, uint16_t node);
 
 /* --- stream_glue.c: stream agent --- */

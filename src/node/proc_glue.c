@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "keeper/client.h"
 #include "node/node.h"
+#include "space/features.h"
 #include "wire/msg.h"
 
 struct asked {
@@ -132,6 +133,7 @@ void proc_glue_space(struct node *n)
 	struct err e = { 0 };
 	const struct space_ends *ends = space_ends_get(n->space);
 	space_each(n->space, pid_tell, n);
+	features_tell(n);
 	procfs_server_ready(n->procfs);
 	if (ends->fuse_fd < 0)
 		return;
@@ -147,6 +149,19 @@ void proc_glue_space_gone(struct node *n)
 		procfs_server_space_gone(n->procfs);
 	(void)keeper_drop(n->keeper, "proc-journal");
 	n->proc_is_finished = false;
+}
+
+void proc_glue_features(struct node *n, int32_t pid, uint32_t features)
+{
+	uint32_t flags = (features & FEATURE_LOCAL_PROC ? PROCFS_F_LOCAL_PROC : 0u) | (features & FEATURE_CLUSTER_CPUS ? PROCFS_F_CLUSTER_CPUS : 0u);
+	if (n->procfs && pid > 0 && procfs_server_features(n->procfs, (uint32_t)pid, flags) < 0)
+		log_warn("features of pid %d: the /proc server does not know them", pid);
+}
+
+void proc_glue_features_gone(struct node *n, int32_t pid)
+{
+	if (n->procfs && pid > 0)
+		procfs_server_features_gone(n->procfs, (uint32_t)pid);
 }
 
 void proc_glue_pid(void *ctx, int32_t pid, int hidden, uint16_t node)

@@ -262,7 +262,8 @@ void fs_tick(struct fs *fs)
 
 /* ---- who asks ---- */
 
-uint32_t fs_tgid(struct fs *fs, uint32_t tid)
+/* A number of /proc/TID/status of this node, field with its line feed and colon ("\nTgid:"); 0: no such task. */
+static uint32_t status_number(struct fs *fs, uint32_t tid, const char *field)
 {
 	char path[32], text[1024];
 	if (!tid)
@@ -271,17 +272,30 @@ uint32_t fs_tgid(struct fs *fs, uint32_t tid)
 	_cleanup_(close_p) int fd = openat(fs->proc_fd, path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
 	text[n > 0 ? n : 0] = 0;
-	const char *p = strstr(text, "\nTgid:");
-	return p ? (uint32_t)strtoul(p + 6, NULL, 10) : 0;
+	const char *p = strstr(text, field);
+	return p ? (uint32_t)strtoul(p + strlen(field), NULL, 10) : 0;
 }
+
+uint32_t fs_tgid(struct fs *fs, uint32_t tid)
+{
+	return status_number(fs, tid, "\nTgid:");
+}
+
+enum { ANCESTORS_MAX = 256 };
 
 uint32_t fs_features(struct fs *fs, uint32_t tid)
 {
 	if (!fs->table.features)
 		return fs->table.features_default;
-	struct table_features *e;
-	HASH_FIND(hh, fs->table.features, &tid, sizeof(tid), e);
-	return e ? e->flags : table_features_get(&fs->table, fs_tgid(fs, tid));
+	uint32_t pid = fs_tgid(fs, tid);
+	for (int depth = 0; pid > 1 && depth < ANCESTORS_MAX; depth++) { /* what the nearest ancestor with sets of its own passes on */
+		struct table_features *e;
+		HASH_FIND(hh, fs->table.features, &pid, sizeof(pid), e);
+		if (e)
+			return e->flags;
+		pid = status_number(fs, pid, "\nPPid:");
+	}
+	return fs->table.features_default;
 }
 
 /* ---- begin and end ---- */

@@ -15,7 +15,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -27,18 +26,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/sm.h"
+#include "kern/ptrace.h"
 #include "kern/rmem.h"
 #include "space/gather.h"
 #include "wire/msg.h"
 
 enum { PLACE_TIMEOUT_MS = 5000, SYSCALL_INSN = 2, GHOST_FD_MIN = 1000 };
-
-#ifndef PTRACE_SETSIGMASK
-#define PTRACE_SETSIGMASK 0x420b
-#endif
-#ifndef PTRACE_O_SUSPEND_SECCOMP
-#define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
-#endif
 
 enum place_state { PL_EXPORT, PL_ASKED, PL_STOPPING, PL_ENTERING, PL_EXECING, PL_DONE };
 

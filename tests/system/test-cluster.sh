@@ -173,6 +173,14 @@ if command -v setpriv >/dev/null; then
 	check_eq "and its parent goes on" 0 $?
 fi
 
+# --- features ---
+
+cpus() { on 1 "$PANDO" run -f "$1" -- sh -c '/bin/sh -c "grep -c ^processor /proc/cpuinfo"'; }
+check_eq "with cluster-cpus /proc has the CPUs of all nodes, without those of one" "$(($(cpus -cluster-cpus) * 3))" "$(cpus +cluster-cpus)"
+check_eq "with local-proc /proc has the processes of its own node only" "here, not there" "$(on 1 "$PANDO" run -f +local-proc -- bash -c '/bin/sleep 9 & cd /proc && for k in 1 2 3 4 5 6; do /bin/sh -c "[ -e /proc/$!/stat ] && echo here || echo not there"; done; kill $!' | sort -u | paste -sd, | sed 's/,/, /')"
+check "without place everything stays on one node" test "$(on 1 "$PANDO" run -f -place -- sh -c 'for k in 1 2 3 4 5; do readlink /proc/self/ns/net; done' | sort -u | wc -l)" = 1
+check "what is not there yet says so" ! on 1 "$PANDO" run -f +migrate -- true
+
 # --- a node dies ---
 
 policy random
