@@ -19,8 +19,9 @@ int pty_open(int root_fd, uid_t uid, const struct run_request *r, int *ret_maste
 		return err_set(e, -errno, "a terminal: dev/pts/ptmx of the space: %m");
 	if (ioctl(master, TIOCSPTLCK, &zero) < 0)
 		return err_set(e, -errno, "a terminal: TIOCSPTLCK: %m");
-	_cleanup_(close_p) int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (slave < 0)
+	/* Without O_CLOEXEC: this ioctl leaves that in the description's own flags, and fdinfo then shows it for every descriptor. */
+	_cleanup_(close_p) int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY);
+	if (slave < 0 || fcntl(slave, F_SETFD, FD_CLOEXEC) < 0)
 		return err_set(e, -errno, "a terminal: TIOCGPTPEER: %m");
 	if (fchown(slave, uid, TTY_GID) < 0 || fchmod(slave, 0620) < 0)
 		return err_set(e, -errno, "a terminal: its owner: %m");

@@ -172,6 +172,14 @@ static int same_description(pid_t outer, uint32_t a, uint32_t b)
 	return syscall(SYS_kcmp, outer, outer, KCMP_FILE, (unsigned long)a, (unsigned long)b) == 0;
 }
 
+/* fdinfo shows O_CLOEXEC of the descriptor, and also that of the description, where TIOCGPTPEER may have put it. */
+static int flag_is_of_description(int pidfd, int number)
+{
+	_cleanup_(close_p) int fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+	int fl = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+	return fl < 0 ? -1 : (fl & O_CLOEXEC) != 0;
+}
+
 static int fd_add(struct gather *g, pid_t outer, int pidfd, int number, struct err *e)
 {
 	struct exec_image *im = &g->image;
@@ -180,8 +188,10 @@ static int fd_add(struct gather *g, pid_t outer, int pidfd, int number, struct e
 	int rc = fdinfo_read(outer, number, &pos, &flags);
 	if (rc < 0)
 		return err_set(e, rc, "descriptor %d: fdinfo: %s", number, strerror(-rc));
-	if (flags & O_CLOEXEC)
-		return 0;
+	if (flags & O_CLOEXEC) {
+		rc = flag_is_of_description(pidfd, number);
+		return rc == 0 ? 0 : err_set(e, -ENOTSUP, "descriptor %d: it cannot be told whether an exec closes it", number);
+	}
 	if (flags & O_PATH)
 		return err_set(e, -ENOTSUP, "descriptor %d is only a path (O_PATH)", number);
 	if (im->n_fds == EXEC_FDS_MAX)

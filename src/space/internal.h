@@ -248,6 +248,7 @@ struct space {
 	struct tracee *tracees;
 	struct arrival *arrivals;
 	struct placing *placings;
+	int devpts_mount;       /* stat.c */
 	uv_timer_t tick;
 	unsigned n_handles;     /* being closed */
 };

@@ -342,6 +342,32 @@ static void test_a_stopped_group_that_becomes_orphaned_is_hung_up(void)
 	CHECK(prctl(PR_SET_CHILD_SUBREAPER, 0) == 0);
 }
 
+/* space/gather.c: fdinfo tells whether an exec closes a descriptor, unless the description itself has the flag, as TIOCGPTPEER leaves it;
+ * F_GETFL tells the two apart. */
+static unsigned fdinfo_flags(int fd)
+{
+	char path[64], text[256];
+	unsigned flags = 0;
+	(void)snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+	int f = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = f < 0 ? 0 : read(f, text, sizeof text - 1);
+	text[n > 0 ? n : 0] = 0;
+	CHECK(f >= 0 && sscanf(text, "pos: %*d flags: %o", &flags) == 1 && close(f) == 0);
+	return flags;
+}
+
+static void test_close_on_exec_is_told_apart(void)
+{
+	int zero = 0, master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	CHECK(master >= 0 && ioctl(master, TIOCSPTLCK, &zero) == 0);
+	int marked = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC), plain = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY);
+	CHECK(marked >= 0 && plain >= 0 && fcntl(marked, F_SETFD, 0) == 0);
+	CHECK(!(fdinfo_flags(plain) & O_CLOEXEC) && !(fcntl(plain, F_GETFL) & O_CLOEXEC));
+	CHECK(!(fdinfo_flags(marked) & O_CLOEXEC) || (fcntl(marked, F_GETFL) & O_CLOEXEC));
+	CHECK(fcntl(plain, F_SETFD, FD_CLOEXEC) == 0 && (fdinfo_flags(plain) & O_CLOEXEC) && !(fcntl(plain, F_GETFL) & O_CLOEXEC));
+	CHECK(close(marked) == 0 && close(plain) == 0 && close(master) == 0);
+}
+
 int main(void)
 {
 	TEST(test_blocked_signals_are_queued_although_ignored);
@@ -351,6 +377,7 @@ int main(void)
 	TEST(test_a_stopped_ghost_keeps_what_is_pending);
 	TEST(test_signals_of_the_terminal_reach_a_blocked_ghost);
 	TEST(test_a_lost_terminal_is_a_hangup_of_the_kernel);
+	TEST(test_close_on_exec_is_told_apart);
 	TEST(test_a_group_with_a_parent_in_the_session_can_be_stopped);
 	TEST(test_an_orphaned_group_drops_terminal_stops);
 	TEST(test_a_stopped_group_that_becomes_orphaned_is_hung_up);

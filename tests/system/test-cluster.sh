@@ -150,6 +150,13 @@ for g in sorted(got):
 P
 check_eq "signals to a process elsewhere: each once, from the right sender" "$(python3 "$T/queue.py" "$T/queued.py")" "$(run python3 "$T/queue.py" "$T/queued.py" 2>&1)"
 
+# --- a terminal ---
+
+for p in local elsewhere; do
+	policy $p
+	check "$p: an interactive shell with job control" python3 "$(dirname "$0")/job-control.py" "$PANDO" dev exec 1 -- "$PANDO" run -- bash --norc -i
+done
+
 # --- other users ---
 
 if command -v setpriv >/dev/null; then
