@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -49,18 +50,16 @@ static char *cwd_get(void)
 	return cwd;
 }
 
+/* Of the kernel itself: glibc does not tell of the two signals that it has for itself, which a caller may have left ignored. */
 static void signals_get(struct run_request *r)
 {
-	sigset_t blocked;
-	if (sigprocmask(SIG_SETMASK, NULL, &blocked) < 0)
-		(void)sigemptyset(&blocked); /* cannot fail with these arguments */
-	for (int s = 1; s <= 64; s++) {
-		struct sigaction sa;
-		if (sigismember(&blocked, s) == 1)
-			r->blocked |= 1ull << (s - 1);
-		if (sigaction(s, NULL, &sa) == 0 && !(sa.sa_flags & SA_SIGINFO) && sa.sa_handler == SIG_IGN)
+	struct {
+		uint64_t handler, flags, restorer, mask;
+	} action;
+	(void)syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &r->blocked, sizeof r->blocked); /* cannot fail */
+	for (int s = 1; s <= 64; s++)
+		if (syscall(SYS_rt_sigaction, s, NULL, &action, sizeof action.mask) == 0 && action.handler == 1)
 			r->ignored |= 1ull << (s - 1);
-	}
 }
 
 static int fd_add(struct collected *c, int fd, const struct term *t)
